@@ -1,0 +1,5 @@
+//! The vocabulary: plain values that describe one conntrack entry.
+
+pub mod tuple;
+
+pub use tuple::Tuple;
