@@ -1,0 +1,101 @@
+//! What goes over the control socket: one JSON object per line, a request and then its responses.
+
+use serde::{Deserialize, Serialize};
+
+/// A request.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// Role, readiness, peers: `engine::status::Status`.
+    Status,
+    /// Every counter.
+    Stats,
+    /// Put the replicas into the kernel.
+    Commit,
+    /// Become active: commit, then own the flows.
+    Promote,
+    /// Become standby.
+    Demote,
+    /// What keepalived passes to a notify script.
+    Notify {
+        /// `INSTANCE` or `GROUP`.
+        kind: String,
+        /// Name of the instance or group.
+        name: String,
+        /// `MASTER`, `BACKUP`, `FAULT`, `STOP` or `DELETED`.
+        state: String,
+        /// Priority, if keepalived gave one.
+        priority: Option<u16>,
+    },
+    /// Forget flows.
+    Flush {
+        /// Which.
+        what: FlushWhat,
+    },
+    /// Start over with a source of truth.
+    Resync {
+        /// Which.
+        what: ResyncWhat,
+    },
+    /// List flows.
+    Dump {
+        /// Which table.
+        table: DumpTable,
+        /// Form of the lines.
+        format: DumpFormat,
+    },
+}
+
+/// What to flush.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FlushWhat {
+    /// The local cache; it is filled again from the kernel.
+    Local,
+    /// All replicas; the peers fill them again.
+    Replica,
+    /// The flows of the local cache, in the kernel.
+    Kernel,
+}
+
+/// What to resync with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ResyncWhat {
+    /// The local cache with the kernel, by a dump.
+    Kernel,
+    /// The replicas on all peers with our local cache, by a full pass.
+    Peers,
+}
+
+/// Which table to list.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DumpTable {
+    /// What our kernel tracks.
+    Local,
+    /// What the peers' kernels track.
+    Replica,
+}
+
+/// Form of a listing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DumpFormat {
+    /// As `conntrack -L` prints it.
+    Text,
+    /// One JSON object per flow.
+    Json,
+}
+
+/// One line of an answer: any number of `Line`, then one `Done` or `Failed`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Response {
+    /// Part of a listing.
+    Line(String),
+    /// The request was carried out; this is what it yields.
+    Done(serde_json::Value),
+    /// The request was refused or failed, and why.
+    Failed(String),
+}

@@ -1,0 +1,3 @@
+//! The control socket: one JSON object per line.
+
+pub mod message;

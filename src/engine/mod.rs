@@ -1,0 +1,3 @@
+//! Everything ctsyncd decides, without doing any of it.
+
+pub mod status;

@@ -1,0 +1,167 @@
+//! What `status` shows, as the control socket carries it. Fields are added, never renamed.
+
+use serde::{Deserialize, Serialize};
+
+/// One look at the node.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of this form; grows when a field changes its meaning.
+    pub version: u32,
+    /// Own name.
+    pub node: String,
+    /// Role.
+    pub role: Role,
+    /// Grows with each promotion of this node.
+    pub term: u64,
+    /// The links are neither encrypted nor authenticated.
+    pub insecure: bool,
+    /// A standby: it could take over now. An active: it owns its flows.
+    pub ready: bool,
+    /// Why not ready, in words.
+    pub cause: Option<String>,
+    /// Own kernel's flows.
+    pub local: LocalStatus,
+    /// The event source.
+    pub kernel: KernelStatus,
+    /// The links.
+    pub links: Vec<LinkStatus>,
+    /// The peers, by name.
+    pub peers: Vec<PeerStatus>,
+    /// Progress of the running commit, or the outcome of the last.
+    pub commit: Option<CommitStatus>,
+}
+
+/// Role of a node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// Holds replicas, carries no traffic.
+    Standby,
+    /// Putting the replicas into the kernel.
+    Promoting,
+    /// Carries the traffic.
+    Active,
+}
+
+/// The local cache.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LocalStatus {
+    /// Flows that replicate.
+    pub flows: u64,
+    /// Flows that the kernel tracks and policy does not keep out of the cache.
+    pub tracked: u64,
+    /// Ended flows some peer has not heard of.
+    pub tombstones: u64,
+}
+
+/// The event source.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct KernelStatus {
+    /// The first listing of the kernel's table is complete.
+    pub complete: bool,
+    /// Something was missed and is being repaired by a listing.
+    pub dirty: bool,
+    /// Events received.
+    pub events: u64,
+    /// Events that our own writes caused.
+    pub echoes: u64,
+    /// Times that the kernel had to drop events.
+    pub overruns: u64,
+    /// Listings completed.
+    pub dumps: u64,
+}
+
+/// One link.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LinkStatus {
+    /// Interface and address, as configured.
+    pub name: String,
+    /// Datagrams sent.
+    pub sent: u64,
+    /// Datagrams received.
+    pub received: u64,
+    /// Sends that the system refused.
+    pub send_errors: u64,
+}
+
+/// One peer.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PeerStatus {
+    /// Its name.
+    pub name: String,
+    /// State of the session.
+    pub state: PeerState,
+    /// Why it is not in sync, in words.
+    pub cause: Option<String>,
+    /// Link that carries.
+    pub link: Option<String>,
+    /// Silence, in milliseconds.
+    pub silent_ms: u64,
+    /// Age of the oldest change the peer has not acknowledged; 0 when there is none.
+    pub lag_ms: u64,
+    /// Changes the peer has not acknowledged, at most.
+    pub lag_records: u64,
+    /// What we hold of its flows.
+    pub replica: ReplicaStatus,
+}
+
+/// State of a session with a peer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PeerState {
+    /// Heard of, no session yet.
+    Greeting,
+    /// The session runs and the first pass over the table is not complete.
+    Joining,
+    /// The session runs.
+    Streaming,
+    /// The session is silent.
+    Silent,
+    /// It speaks another protocol version.
+    Incompatible,
+}
+
+/// The replica of a peer's flows.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ReplicaStatus {
+    /// Flows held.
+    pub flows: u64,
+    /// The last comparison with the peer found equality, and it has been heard since.
+    pub in_sync: bool,
+    /// Age of the last proof of equality.
+    pub verified_age_ms: Option<u64>,
+    /// How far the peer's own sending lags behind its kernel, as it says.
+    pub lag_ms: u64,
+    /// Changes the peer has still to send, as it says, at most.
+    pub lag_records: u64,
+}
+
+/// A commit: replicas into the kernel.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct CommitStatus {
+    /// Still running.
+    pub running: bool,
+    /// Time it took so far, in milliseconds.
+    pub elapsed_ms: u64,
+    /// Flows to go through.
+    pub total: u64,
+    /// Created.
+    pub created: u64,
+    /// Already there and right: left alone.
+    pub already: u64,
+    /// There, but stale or different: deleted and created anew.
+    pub replaced: u64,
+    /// Created without the helper, which this kernel does not know.
+    pub without_helper: u64,
+    /// Not in the kernel now, by reason.
+    pub failed: Vec<FailedFlows>,
+}
+
+/// Flows that a commit could not restore, for one reason.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct FailedFlows {
+    /// In words.
+    pub reason: String,
+    /// How many.
+    pub flows: u64,
+}

@@ -1,0 +1,1 @@
+//! One line per flow, in the words of `conntrack -L`.

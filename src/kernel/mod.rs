@@ -1,0 +1,1 @@
+//! Netlink sockets: the event reader, the dumper and the writer.

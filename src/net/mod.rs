@@ -1,0 +1,1 @@
+//! The links to the peers: multicast and unicast UDP.

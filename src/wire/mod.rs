@@ -1,0 +1,1 @@
+//! Datagram bytes to frames and back.
