@@ -369,3 +369,6 @@ fn synproxy(attr: &Attr<'_>) -> Result<Option<SynProxy>, DecodeError> {
     }
     Ok((proxy != SynProxy::default()).then_some(proxy))
 }
+
+#[cfg(test)]
+mod tests;
