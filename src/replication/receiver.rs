@@ -60,19 +60,9 @@ impl Receiver {
         }
     }
 
-    /// The last verdict.
-    pub(super) fn verdict(&self) -> Option<Verdict> {
-        self.verdict
-    }
-
     /// Highest stamp that may be in use.
     pub(super) fn high(&self) -> u64 {
         self.base + self.window.top()
-    }
-
-    /// Packet numbers known to be missing.
-    pub(super) fn is_missing_any(&self) -> bool {
-        self.window.next() <= self.window.top() || self.window.next() < self.sent
     }
 
     /// A data datagram of this session.
