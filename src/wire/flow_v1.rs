@@ -469,4 +469,4 @@ fn take_master(body: &mut Body<'_>) -> Result<Tuple, WireError> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
