@@ -2,7 +2,7 @@
 //!
 //! `bincode` 2 is pinned to its last release and unmaintained (RUSTSEC-2025-0141); its form here is
 //! plain enough that others write it too, and a test holds `wincode` to the same bytes. The form
-//! (`docs/protocol.md` section 3): fields in order without names or padding, u8 and byte arrays as
+//! (`docs/protocol.md` section 11): fields in order without names or padding, u8 and byte arrays as
 //! they are, larger integers as varints, an option as a byte 0 or 1 before the value.
 
 pub(super) use bincode::{Decode, Encode};

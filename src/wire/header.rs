@@ -1,4 +1,4 @@
-//! The header of every datagram: fixed, by hand, in the clear. `docs/protocol.md` section 2.
+//! The header of every datagram: fixed, by hand, in the clear. `docs/protocol.md` section 10.
 
 use super::{DATAGRAM_BYTES_MAX, NUMBER_MAX, WireError};
 

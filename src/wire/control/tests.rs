@@ -3,9 +3,9 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::wire::DATAGRAM_BYTES_MAX;
 use crate::wire::codec::assert_same_as_wincode;
 use crate::wire::header::HEADER_BYTES;
+use crate::wire::{DATAGRAM_BYTES_MAX, Epoch, Name, WINDOW_MAX};
 
 fn read(body: &[u8]) -> Vec<Result<Frame, WireError>> {
     Frames::new(body).collect()
@@ -380,27 +380,8 @@ proptest! {
 
     #[test]
     fn wincode_gives_the_same_bytes(
-        a: u64, b: u64, shift in 0..64, c: u32, d: u16, e: u8, long: [u8; 16], bytes: [u8; 8], there: bool,
+        a: u64, b: u64, shift in 0..64, c: u32, d: u16, e: u8, there: bool,
     ) {
-        assert_same_as_wincode!(HelloV1, HelloV1 {
-            epoch: long,
-            version_min: e,
-            version_max: e,
-            features: c,
-        });
-        assert_same_as_wincode!(GreetingV1, GreetingV1 {
-            challenge: bytes,
-            echo: there.then_some(bytes),
-            session: bytes,
-            have: a >> shift,
-            window: c,
-            flows: b >> shift,
-            hash_key_0: bytes,
-            hash_key_1: bytes,
-            version_min: e,
-            version_max: e,
-            features: c >> (shift / 2),
-        });
         let verdict = there.then_some(VerdictV1 { marker: a >> shift, outcome: e });
         assert_same_as_wincode!(AckV1, AckV1 {
             next: a >> shift,

@@ -5,8 +5,9 @@ use std::net::IpAddr;
 
 use proptest::prelude::*;
 
+use super::super::rare_v1::{MasterV1, RARE_MASTER, SeqAdjV1, SynProxyV1};
 use super::*;
-use crate::flow::proto::{DccpInfo, SctpInfo, TcpInfo};
+use crate::flow::rare::{HelperName, SeqAdj, SynProxy};
 use crate::flow::tuple::{DCCP, GRE, ICMP, ICMPV6, SCTP, TCP, UDP, UDPLITE};
 use crate::wire::codec::assert_same_as_wincode;
 use crate::wire::emit_flow;
