@@ -2,7 +2,7 @@
 //!
 //! `bincode` 2 is pinned to its last release and unmaintained (RUSTSEC-2025-0141); its form here is
 //! plain enough that others write it too, and a test holds `wincode` to the same bytes. The form
-//! (`docs/protocol.md` section 3): fields in order without names or padding, u8 and byte arrays as
+//! (`docs/protocol.md` section 11): fields in order without names or padding, u8 and byte arrays as
 //! they are, larger integers as varints, an option as a byte 0 or 1 before the value.
 
 pub(super) use bincode::{Decode, Encode};
@@ -81,3 +81,25 @@ impl<'a> Body<'a> {
         }
     }
 }
+
+/// Asserts that `wincode` writes a value as we do, and reads what we wrote: the way out should
+/// `bincode` ever fail us. What is not derived (names, addresses, labels, the bitmap, the reply's
+/// parts) is bytes that no encoder touches.
+#[cfg(test)]
+macro_rules! assert_same_as_wincode {
+    ($type:ty, $value:expr) => {{
+        let value: $type = $value;
+        let config = wincode::config::Configuration::default().with_varint_encoding();
+        let mut ours = Vec::new();
+        $crate::wire::codec::put(&mut ours, &value);
+        let theirs = wincode::config::serialize(&value, config).expect("a plain struct");
+        assert_eq!(ours, theirs, "{value:?}");
+        let back: $type = wincode::config::deserialize_exact(&ours, config).expect("our bytes");
+        assert_eq!(back, value);
+        let mut body = $crate::wire::codec::Body::new(&theirs);
+        assert_eq!(body.take::<$type>(), Ok(value));
+        assert_eq!(body.finish(), Ok(()));
+    }};
+}
+#[cfg(test)]
+pub(super) use assert_same_as_wincode;

@@ -1,8 +1,8 @@
-//! Frames: what hello, greeting and control datagrams carry. `docs/protocol.md` section 5.
+//! Frames: what hello, greeting and control datagrams carry. `docs/protocol.md` section 13.
 
 use super::codec::{Body, Decode, Encode, put};
 use super::envelope::{Envelopes, wrap};
-use super::{AckBitmap, Epoch, NUMBER_MAX, Name, WINDOW_MAX, WireError};
+use super::{AckBitmap, Greeting, Hello, NUMBER_MAX, WireError};
 
 /// Kind of the frame of a hello datagram.
 pub const HELLO_V1: u8 = 32;
@@ -33,175 +33,6 @@ pub enum Frame {
     Ping(Ping),
     /// A kind that this version does not know, or not here: stepped over, to be counted.
     Unknown(u8),
-}
-
-/// "I am here": sent every second on every link, believed by nobody, answered with a greeting.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Hello {
-    /// The sender.
-    pub name: Name,
-    /// Its run.
-    pub epoch: Epoch,
-    /// Lowest protocol version it speaks.
-    pub version_min: u8,
-    /// Highest protocol version it speaks; not below `version_min`.
-    pub version_max: u8,
-    /// Optional abilities, one bit each; none is defined yet.
-    pub features: u32,
-}
-
-#[derive(Encode, Decode, Clone, Copy, PartialEq, Eq, Debug)]
-#[cfg_attr(test, derive(wincode::SchemaWrite, wincode::SchemaRead))]
-struct HelloV1 {
-    epoch: [u8; 16],
-    version_min: u8,
-    version_max: u8,
-    features: u32,
-}
-
-impl Hello {
-    /// Appends a HELLO_V1 frame.
-    pub fn emit(&self, out: &mut Vec<u8>) {
-        wrap(out, HELLO_V1, |out| {
-            self.name.emit(out);
-            let rest = HelloV1 {
-                epoch: self.epoch.0,
-                version_min: self.version_min,
-                version_max: self.version_max,
-                features: self.features,
-            };
-            put(out, &rest);
-        });
-    }
-
-    fn decode(bytes: &[u8]) -> Result<Self, WireError> {
-        let mut body = Body::new(bytes);
-        let name = Name::take(&mut body)?;
-        let rest: HelloV1 = body.take()?;
-        body.finish()?;
-        check_versions(rest.version_min, rest.version_max)?;
-        Ok(Self {
-            name,
-            epoch: Epoch(rest.epoch),
-            version_min: rest.version_min,
-            version_max: rest.version_max,
-            features: rest.features,
-        })
-    }
-}
-
-/// Asks for a session, and with an `echo` agrees to one.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Greeting {
-    /// The sender.
-    pub from: Name,
-    /// Its run.
-    pub epoch: Epoch,
-    /// Whom it is for.
-    pub to: Name,
-    /// The run of that node which it is for.
-    pub to_epoch: Epoch,
-    /// To be echoed by whoever wants to be believed.
-    pub challenge: u64,
-    /// The challenge that was just received from the addressee, if one was.
-    pub echo: Option<u64>,
-    /// The session number by which the sender of this greeting wants to be addressed; not 0.
-    pub session: u64,
-    /// Flows of the addressee that the sender holds in its replica.
-    pub have: u64,
-    /// Most data packet numbers that the sender of this greeting wants under way towards it; 1 to
-    /// [`WINDOW_MAX`].
-    pub window: u32,
-    /// Flows in the sender's own table.
-    pub flows: u64,
-    /// Key of the sender's key and value hashes, fixed for its epoch.
-    pub hash_key: [u64; 2],
-    /// Lowest protocol version the sender speaks.
-    pub version_min: u8,
-    /// Highest protocol version the sender speaks; not below `version_min`.
-    pub version_max: u8,
-    /// Optional abilities, one bit each; none is defined yet.
-    pub features: u32,
-}
-
-#[derive(Encode, Decode, Clone, Copy, PartialEq, Eq, Debug)]
-#[cfg_attr(test, derive(wincode::SchemaWrite, wincode::SchemaRead))]
-struct GreetingV1 {
-    challenge: [u8; 8],
-    echo: Option<[u8; 8]>,
-    session: [u8; 8],
-    have: u64,
-    window: u32,
-    flows: u64,
-    hash_key_0: [u8; 8],
-    hash_key_1: [u8; 8],
-    version_min: u8,
-    version_max: u8,
-    features: u32,
-}
-
-impl Greeting {
-    /// Appends a GREETING_V1 frame.
-    pub fn emit(&self, out: &mut Vec<u8>) {
-        debug_assert!(self.session != 0 && (1..=WINDOW_MAX).contains(&self.window));
-        wrap(out, GREETING_V1, |out| {
-            self.from.emit(out);
-            out.extend_from_slice(&self.epoch.0);
-            self.to.emit(out);
-            out.extend_from_slice(&self.to_epoch.0);
-            let rest = GreetingV1 {
-                challenge: self.challenge.to_be_bytes(),
-                echo: self.echo.map(u64::to_be_bytes),
-                session: self.session.to_be_bytes(),
-                have: self.have,
-                window: self.window,
-                flows: self.flows,
-                hash_key_0: self.hash_key[0].to_be_bytes(),
-                hash_key_1: self.hash_key[1].to_be_bytes(),
-                version_min: self.version_min,
-                version_max: self.version_max,
-                features: self.features,
-            };
-            put(out, &rest);
-        });
-    }
-
-    fn decode(bytes: &[u8]) -> Result<Self, WireError> {
-        let mut body = Body::new(bytes);
-        let from = Name::take(&mut body)?;
-        let epoch = Epoch(body.array()?);
-        let to = Name::take(&mut body)?;
-        let to_epoch = Epoch(body.array()?);
-        let rest: GreetingV1 = body.take()?;
-        body.finish()?;
-        check_versions(rest.version_min, rest.version_max)?;
-        let session = u64::from_be_bytes(rest.session);
-        if session == 0 {
-            return Err(WireError::Session);
-        }
-        if !(1..=WINDOW_MAX).contains(&rest.window) {
-            return Err(WireError::Range);
-        }
-        Ok(Self {
-            from,
-            epoch,
-            to,
-            to_epoch,
-            challenge: u64::from_be_bytes(rest.challenge),
-            echo: rest.echo.map(u64::from_be_bytes),
-            session,
-            have: rest.have,
-            window: rest.window,
-            flows: rest.flows,
-            hash_key: [
-                u64::from_be_bytes(rest.hash_key_0),
-                u64::from_be_bytes(rest.hash_key_1),
-            ],
-            version_min: rest.version_min,
-            version_max: rest.version_max,
-            features: rest.features,
-        })
-    }
 }
 
 /// What a receiver has.
@@ -416,14 +247,6 @@ fn check_number(number: u64) -> Result<(), WireError> {
         Ok(())
     } else {
         Err(WireError::Number)
-    }
-}
-
-fn check_versions(min: u8, max: u8) -> Result<(), WireError> {
-    if min <= max {
-        Ok(())
-    } else {
-        Err(WireError::Range)
     }
 }
 

@@ -1,5 +1,5 @@
 //! The envelope around every record and frame: kind and length, so that a reader can step over
-//! what it does not know. `docs/protocol.md` section 3.
+//! what it does not know. `docs/protocol.md` section 11.
 
 use super::WireError;
 

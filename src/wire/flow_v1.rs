@@ -1,4 +1,4 @@
-//! Body of the FLOW_V1 record: one flow in as few bytes as it needs. `docs/protocol.md` section 4.
+//! Body of the FLOW_V1 record: one flow in as few bytes as it needs. `docs/protocol.md` section 12.
 //!
 //! A body is a run of small fixed pieces, each a derived struct, chosen by the bits of `shape` and
 //! by the protocol state. What almost every flow lacks costs a bit, not a byte.
@@ -6,8 +6,8 @@
 use super::WireError;
 use super::codec::{Body, Decode, Encode, put};
 use super::envelope::ENVELOPE_BYTES;
+use super::rare_v1::{RARE_BYTES_MAX, put_rare, rare_mask, take_rare};
 use crate::flow::proto::{DccpInfo, SctpInfo, TcpInfo};
-use crate::flow::rare::{HelperName, SeqAdj, SynProxy};
 use crate::flow::{Family, Flow, ProtoInfo, Rare, Status, Tuple, Zone, ZoneDir};
 
 /// Most bytes of a FLOW_V1 record, envelope included: IPv6, every part present, every varint long.
@@ -16,7 +16,6 @@ pub const FLOW_RECORD_BYTES_MAX: usize =
     ENVELOPE_BYTES + HEAD_BYTES_MAX + 2 * (2 * 16) + 2 * 2 + 3 + 5 + 9 + RARE_BYTES_MAX;
 
 const HEAD_BYTES_MAX: usize = 1 + 1 + 2 + 2 + 4 + 2 + 1 + 5 + 5;
-const RARE_BYTES_MAX: usize = 1 + 16 + 16 + 2 * 15 + 15 + (1 + 1 + 2 * 16 + 2 * 2);
 
 /// IPv6 addresses, else IPv4.
 const SHAPE_V6: u8 = 1 << 0;
@@ -34,14 +33,6 @@ const SHAPE_ZONE: u8 = 1 << 5;
 const SHAPE_MARK: u8 = 1 << 6;
 /// Rare attributes.
 const SHAPE_RARE: u8 = 1 << 7;
-
-const RARE_LABELS: u8 = 1 << 0;
-const RARE_HELPER: u8 = 1 << 1;
-const RARE_SEQADJ_ORIG: u8 = 1 << 2;
-const RARE_SEQADJ_REPLY: u8 = 1 << 3;
-const RARE_SYNPROXY: u8 = 1 << 4;
-const RARE_MASTER: u8 = 1 << 5;
-const RARE_KNOWN: u8 = (1 << 6) - 1;
 
 /// High nibble of `info`: which protocol state follows. The low nibble is the state itself.
 const INFO_NONE: u8 = 0;
@@ -104,31 +95,6 @@ pub(super) struct SctpV1 {
 pub(super) struct DccpV1 {
     role: u8,
     handshake_seq: [u8; 8],
-}
-
-#[derive(Encode, Decode, Clone, Copy, PartialEq, Eq, Debug)]
-#[cfg_attr(test, derive(wincode::SchemaWrite, wincode::SchemaRead))]
-pub(super) struct SeqAdjV1 {
-    correction_pos: u32,
-    offset_before: u32,
-    offset_after: u32,
-}
-
-#[derive(Encode, Decode, Clone, Copy, PartialEq, Eq, Debug)]
-#[cfg_attr(test, derive(wincode::SchemaWrite, wincode::SchemaRead))]
-pub(super) struct SynProxyV1 {
-    isn: u32,
-    its: u32,
-    tsoff: u32,
-}
-
-#[derive(Encode, Decode, Clone, Copy, PartialEq, Eq, Debug)]
-#[cfg_attr(test, derive(wincode::SchemaWrite, wincode::SchemaRead))]
-pub(super) struct MasterV1 {
-    family: u8,
-    protocol: u8,
-    src_id: [u8; 2],
-    dst_id: [u8; 2],
 }
 
 /// Appends the body. The reply has the family and protocol of the original in every flow there is,
@@ -255,14 +221,14 @@ pub(super) fn decode(bytes: &[u8]) -> Result<(Flow, Rare, u32), WireError> {
     Ok((flow, rare, head.age_secs))
 }
 
-fn put_address(out: &mut Vec<u8>, family: Family, address: &[u8; 16]) {
+pub(super) fn put_address(out: &mut Vec<u8>, family: Family, address: &[u8; 16]) {
     match family {
         Family::V4 => out.extend_from_slice(&address[..4]),
         Family::V6 => out.extend_from_slice(address),
     }
 }
 
-fn take_address(body: &mut Body<'_>, family: Family) -> Result<[u8; 16], WireError> {
+pub(super) fn take_address(body: &mut Body<'_>, family: Family) -> Result<[u8; 16], WireError> {
     match family {
         Family::V4 => {
             let mut wide = [0; 16];
@@ -355,118 +321,5 @@ fn take_proto(body: &mut Body<'_>, info: u8) -> Result<ProtoInfo, WireError> {
     }
 }
 
-fn rare_mask(rare: &Rare) -> u8 {
-    let bit = |present: bool, bit: u8| if present { bit } else { 0 };
-    bit(rare.labels.is_some(), RARE_LABELS)
-        | bit(rare.helper.is_some(), RARE_HELPER)
-        | bit(rare.seqadj_orig.is_some(), RARE_SEQADJ_ORIG)
-        | bit(rare.seqadj_reply.is_some(), RARE_SEQADJ_REPLY)
-        | bit(rare.synproxy.is_some(), RARE_SYNPROXY)
-        | bit(rare.master.is_some(), RARE_MASTER)
-}
-
-fn put_rare(out: &mut Vec<u8>, rare: &Rare, mask: u8) {
-    out.push(mask);
-    if let Some(labels) = &rare.labels {
-        out.extend_from_slice(labels);
-    }
-    if let Some(helper) = &rare.helper {
-        let name = helper.as_str().as_bytes();
-        out.push(u8::try_from(name.len()).expect("at most 15"));
-        out.extend_from_slice(name);
-    }
-    for adjustment in [&rare.seqadj_orig, &rare.seqadj_reply]
-        .into_iter()
-        .flatten()
-    {
-        let adjustment = SeqAdjV1 {
-            correction_pos: adjustment.correction_pos,
-            offset_before: adjustment.offset_before,
-            offset_after: adjustment.offset_after,
-        };
-        put(out, &adjustment);
-    }
-    if let Some(synproxy) = &rare.synproxy {
-        let synproxy = SynProxyV1 {
-            isn: synproxy.isn,
-            its: synproxy.its,
-            tsoff: synproxy.tsoff,
-        };
-        put(out, &synproxy);
-    }
-    if let Some(master) = &rare.master {
-        let head = MasterV1 {
-            family: master.family as u8,
-            protocol: master.protocol,
-            src_id: master.src_id.to_be_bytes(),
-            dst_id: master.dst_id.to_be_bytes(),
-        };
-        put(out, &head);
-        put_address(out, master.family, &master.src);
-        put_address(out, master.family, &master.dst);
-    }
-}
-
-fn take_rare(body: &mut Body<'_>) -> Result<Rare, WireError> {
-    let [mask] = body.array()?;
-    if mask == 0 || mask & !RARE_KNOWN != 0 {
-        return Err(WireError::Attribute);
-    }
-    let has = |bit: u8| mask & bit != 0;
-    let mut rare = Rare::default();
-    if has(RARE_LABELS) {
-        rare.labels = Some(body.array()?);
-    }
-    if has(RARE_HELPER) {
-        let [len] = body.array()?;
-        let name = HelperName::new(body.bytes(usize::from(len))?);
-        rare.helper = Some(name.ok_or(WireError::Attribute)?);
-    }
-    if has(RARE_SEQADJ_ORIG) {
-        rare.seqadj_orig = Some(take_seqadj(body)?);
-    }
-    if has(RARE_SEQADJ_REPLY) {
-        rare.seqadj_reply = Some(take_seqadj(body)?);
-    }
-    if has(RARE_SYNPROXY) {
-        let synproxy: SynProxyV1 = body.take()?;
-        rare.synproxy = Some(SynProxy {
-            isn: synproxy.isn,
-            its: synproxy.its,
-            tsoff: synproxy.tsoff,
-        });
-    }
-    if has(RARE_MASTER) {
-        rare.master = Some(take_master(body)?);
-    }
-    Ok(rare)
-}
-
-fn take_seqadj(body: &mut Body<'_>) -> Result<SeqAdj, WireError> {
-    let adjustment: SeqAdjV1 = body.take()?;
-    Ok(SeqAdj {
-        correction_pos: adjustment.correction_pos,
-        offset_before: adjustment.offset_before,
-        offset_after: adjustment.offset_after,
-    })
-}
-
-fn take_master(body: &mut Body<'_>) -> Result<Tuple, WireError> {
-    let head: MasterV1 = body.take()?;
-    let family = match head.family {
-        2 => Family::V4,
-        10 => Family::V6,
-        _ => return Err(WireError::Family),
-    };
-    Ok(Tuple {
-        src: take_address(body, family)?,
-        dst: take_address(body, family)?,
-        src_id: u16::from_be_bytes(head.src_id),
-        dst_id: u16::from_be_bytes(head.dst_id),
-        family,
-        protocol: head.protocol,
-    })
-}
-
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -1,4 +1,4 @@
-//! The header of every datagram: fixed, by hand, in the clear. `docs/protocol.md` section 2.
+//! The header of every datagram: fixed, by hand, in the clear. `docs/protocol.md` section 10.
 
 use super::{DATAGRAM_BYTES_MAX, NUMBER_MAX, WireError};
 
@@ -217,9 +217,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_parses_is_what_would_be_emitted(mut bytes in prop::collection::vec(any::<u8>(), 0..64), patch in any::<bool>()) {
+        fn what_parses_is_what_would_be_emitted(
+            mut bytes in prop::collection::vec(any::<u8>(), 0..64), patch: bool,
+        ) {
             if patch && bytes.len() >= 12 {
-                bytes[..4].copy_from_slice(&[0xc7, 0x5d, 1, 1 + bytes[3] % 4]);
+                let kind = 1 + bytes[3] % 4;
+                bytes[..4].copy_from_slice(&[0xc7, 0x5d, HEADER_VERSION, kind]);
                 if bytes.len() >= 20 { bytes[12..18].fill(0); }
             }
             if let Ok((header, body)) = Header::parse(&bytes) {

@@ -15,14 +15,17 @@ pub mod control;
 mod envelope;
 mod error;
 mod flow_v1;
+mod greeting;
 pub mod header;
 mod identity;
+mod rare_v1;
 pub mod record;
 
 pub use bitmap::AckBitmap;
-pub use control::{Ack, Frame, Frames, Greeting, Hello, Outcome, Ping, Verdict};
+pub use control::{Ack, Frame, Frames, Outcome, Ping, Verdict};
 pub use error::WireError;
 pub use flow_v1::FLOW_RECORD_BYTES_MAX;
+pub use greeting::{Greeting, Hello};
 pub use header::{Header, Kind};
 pub use identity::{Epoch, Name};
 pub use record::{

@@ -1,4 +1,4 @@
-//! Records: what a data datagram carries. `docs/protocol.md` section 4.
+//! Records: what a data datagram carries. `docs/protocol.md` section 12.
 
 use super::codec::{Body, Decode, Encode, put};
 use super::envelope::{ENVELOPE_BYTES, Envelopes, wrap};
