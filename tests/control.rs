@@ -222,9 +222,11 @@ async fn a_daemon_that_takes_no_request_is_reported_as_such() {
 async fn when_nobody_takes_calls_any_more_the_server_ends_and_its_clients_with_it() {
     let place = Place::new();
     let server = ControlServer::bind(&place.socket()).expect("bind");
-    let (calls, receiver) = mpsc::channel(1);
+    let (calls, mut receiver) = mpsc::channel(1);
     let serving = tokio::spawn(server.serve(calls));
     let mut client = Connection::open(&place.socket()).await;
+    client.send(STATUS).await;
+    let _unanswered = receiver.recv().await.expect("the request arrives");
 
     drop(receiver);
     timeout(HANGS, serving)
@@ -306,9 +308,10 @@ async fn the_blocking_client_gets_lines_values_and_failures() {
         let dumped = client.call(&dump, |line| {
             assert_eq!(line, listed(lines));
             lines += 1;
+            Ok(())
         });
-        let status = client.call(&Request::Status, |_| {});
-        let refused = client.call(&Request::Stats, |_| {});
+        let status = client.call(&Request::Status, |_| Ok(()));
+        let refused = client.call(&Request::Stats, |_| Ok(()));
         (lines, dumped, status, refused)
     });
     let (lines, dumped, status, refused) = asked.await.expect("the client does not panic");

@@ -20,7 +20,10 @@ const WORK_PATIENCE: Duration = Duration::from_secs(600);
 #[derive(Debug, Error)]
 pub enum ClientError {
     /// Nobody listens at the socket.
-    #[error("no daemon answers on {}: {source}", path.display())]
+    #[error(
+        "no daemon answers on {}: {source}; start it, or name its socket with --socket",
+        path.display()
+    )]
     NoDaemon {
         /// The socket.
         path: PathBuf,
@@ -57,6 +60,9 @@ pub enum ClientError {
         /// What is wrong with it.
         source: serde_json::Error,
     },
+    /// The listing could not be passed on.
+    #[error("cannot write the listing: {0}")]
+    Output(#[source] io::Error),
     /// The daemon refused, or failed; its own words.
     #[error("{0}")]
     Failed(String),
@@ -98,11 +104,12 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// The daemon's refusal as [`ClientError::Failed`], or what went wrong on the way.
+    /// The daemon's refusal as [`ClientError::Failed`], what went wrong on the way, or what `on_line`
+    /// failed with: the rest of the listing is then not read, and the connection is of no more use.
     pub fn call(
         &mut self,
         request: &Request,
-        mut on_line: impl FnMut(&str),
+        mut on_line: impl FnMut(&str) -> io::Result<()>,
     ) -> Result<Value, ClientError> {
         let patience = patience_for(request);
         self.send(request, patience)?;
@@ -119,7 +126,7 @@ impl Client {
                 Err(error) => return Err(self.lost(error, patience)),
             }
             match serde_json::from_slice(&line) {
-                Ok(Response::Line(text)) => on_line(&text),
+                Ok(Response::Line(text)) => on_line(&text).map_err(ClientError::Output)?,
                 Ok(Response::Done(value)) => return Ok(value),
                 Ok(Response::Failed(why)) => return Err(ClientError::Failed(why)),
                 Err(source) => {
