@@ -21,7 +21,14 @@ const WALLS: &[(&str, &[&str])] = &[
     ("config", &["flow"]),
     (
         "cli",
-        &["flow", "config", "control", "engine::status", "daemon"],
+        &[
+            "flow",
+            "config",
+            "control",
+            "engine::status",
+            "observe",
+            "daemon",
+        ],
     ),
     (
         "daemon",
