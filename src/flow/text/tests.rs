@@ -1,7 +1,7 @@
 use std::net::IpAddr;
 
 use super::super::proto::{SctpInfo, TcpInfo};
-use super::super::rare::HelperName;
+use super::super::rare::{HelperName, SeqAdj};
 use super::*;
 
 fn ip(text: &str) -> IpAddr {
