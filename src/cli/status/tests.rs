@@ -1,3 +1,5 @@
+//! The exact text of `status` for a sample of each situation.
+
 use super::*;
 use crate::engine::status::{FailedFlows, KernelStatus, LinkStatus, LocalStatus};
 
