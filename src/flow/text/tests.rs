@@ -1,3 +1,5 @@
+//! Flows written as text, held against what `conntrack -L` (1.4.7) prints for them.
+
 use std::net::IpAddr;
 
 use super::super::proto::{SctpInfo, TcpInfo};
