@@ -19,15 +19,15 @@ use crate::rng::Rng;
 
 /// What a cluster is like.
 #[derive(Clone, Copy, Debug)]
-pub struct Options {
-    pub nodes: usize,
-    pub flows: u16,
-    pub window: u32,
-    pub tombstones_max: u32,
-    pub loss_percent: u32,
-    pub duplicate_percent: u32,
-    pub delay_ms_max: u64,
-    pub seed: u64,
+pub(crate) struct Options {
+    pub(crate) nodes: usize,
+    pub(crate) flows: u16,
+    pub(crate) window: u32,
+    pub(crate) tombstones_max: u32,
+    pub(crate) loss_percent: u32,
+    pub(crate) duplicate_percent: u32,
+    pub(crate) delay_ms_max: u64,
+    pub(crate) seed: u64,
 }
 
 impl Default for Options {
@@ -63,7 +63,7 @@ struct Node {
 
 /// The world.
 #[derive(Debug)]
-pub struct Cluster {
+pub(crate) struct Cluster {
     options: Options,
     rng: Rng,
     now: Instant,
@@ -75,7 +75,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    pub fn new(options: Options) -> Self {
+    pub(crate) fn new(options: Options) -> Self {
         #[expect(
             clippy::disallowed_methods,
             reason = "where virtual time starts does not matter"
@@ -103,21 +103,21 @@ impl Cluster {
         cluster
     }
 
-    pub fn kernel(&self, node: usize) -> &Kernel {
+    pub(crate) fn kernel(&self, node: usize) -> &Kernel {
         &self.nodes[node].kernel
     }
 
-    pub fn kernel_mut(&mut self, node: usize) -> &mut Kernel {
+    pub(crate) fn kernel_mut(&mut self, node: usize) -> &mut Kernel {
         &mut self.nodes[node].kernel
     }
 
     /// Verdicts "different" so far.
-    pub fn different_verdicts(&self) -> u64 {
+    pub(crate) fn different_verdicts(&self) -> u64 {
         self.different
     }
 
     /// Full passes of a node's streams in their present sessions.
-    pub fn passes(&self, node: usize) -> u64 {
+    pub(crate) fn passes(&self, node: usize) -> u64 {
         let engine = self.nodes[node].engine.as_ref().expect("runs");
         engine
             .peers()
@@ -126,7 +126,7 @@ impl Cluster {
             .sum()
     }
 
-    pub fn churn(&mut self, node: usize, times: u64) {
+    pub(crate) fn churn(&mut self, node: usize, times: u64) {
         for _ in 0..times {
             self.nodes[node]
                 .kernel
@@ -134,16 +134,16 @@ impl Cluster {
         }
     }
 
-    pub fn cut(&mut self, from: usize, to: usize) {
+    pub(crate) fn cut(&mut self, from: usize, to: usize) {
         self.links.cut(from, to);
     }
 
-    pub fn heal(&mut self) {
+    pub(crate) fn heal(&mut self) {
         self.links.heal();
     }
 
     /// Links stop to lose, double and delay.
-    pub fn end_of_faults(&mut self) {
+    pub(crate) fn end_of_faults(&mut self) {
         self.options.loss_percent = self.options.loss_percent.min(10);
         for node in 0..self.options.nodes {
             if self.nodes[node].engine.is_none() {
@@ -152,28 +152,28 @@ impl Cluster {
         }
     }
 
-    pub fn overrun(&mut self, node: usize) {
+    pub(crate) fn overrun(&mut self, node: usize) {
         let flows = self.options.flows;
         self.nodes[node].kernel.overrun(&mut self.rng, flows);
     }
 
-    pub fn expire_silently(&mut self, node: usize) {
+    pub(crate) fn expire_silently(&mut self, node: usize) {
         self.nodes[node].kernel.vanish_unseen();
     }
 
     /// The daemon dies; its kernel goes on.
-    pub fn stop(&mut self, node: usize) {
+    pub(crate) fn stop(&mut self, node: usize) {
         self.nodes[node].engine = None;
         self.nodes[node].kernel.forget_daemon();
     }
 
-    pub fn restart(&mut self, node: usize) {
+    pub(crate) fn restart(&mut self, node: usize) {
         self.stop(node);
         self.start(node);
     }
 
     /// The whole node is gone for good: nothing leaves it any more.
-    pub fn crash(&mut self, node: usize) {
+    pub(crate) fn crash(&mut self, node: usize) {
         self.stop(node);
         for other in 0..self.options.nodes {
             self.links.cut(other, node);
@@ -181,29 +181,29 @@ impl Cluster {
         }
     }
 
-    pub fn reboot(&mut self, node: usize) {
+    pub(crate) fn reboot(&mut self, node: usize) {
         self.nodes[node].kernel.reboot();
         self.restart(node);
     }
 
-    pub fn flush_replicas(&mut self, node: usize) {
+    pub(crate) fn flush_replicas(&mut self, node: usize) {
         self.command(node, Command::FlushReplicas);
     }
 
-    pub fn flush_local(&mut self, node: usize) {
+    pub(crate) fn flush_local(&mut self, node: usize) {
         self.command(node, Command::FlushLocal);
     }
 
-    pub fn resync_peers(&mut self, node: usize) {
+    pub(crate) fn resync_peers(&mut self, node: usize) {
         self.command(node, Command::ResyncPeers);
     }
 
-    pub fn commit(&mut self, node: usize) {
+    pub(crate) fn commit(&mut self, node: usize) {
         self.command(node, Command::Commit);
     }
 
     /// An attacker plays recorded datagrams again.
-    pub fn replay(&mut self, times: u64) {
+    pub(crate) fn replay(&mut self, times: u64) {
         for _ in 0..times {
             if let Some(recorded) = self.links.recorded(self.rng.below(1 << 30) as usize) {
                 self.links.send(self.now, recorded);
@@ -212,7 +212,7 @@ impl Cluster {
     }
 
     /// Lets time pass.
-    pub fn run(&mut self, duration: Duration) {
+    pub(crate) fn run(&mut self, duration: Duration) {
         let end = self.now + duration;
         while self.now < end {
             self.step(end);
@@ -221,7 +221,7 @@ impl Cluster {
 
     /// Lets time pass until every replica equals its source, and stays so; panics if that takes
     /// longer than `limit`.
-    pub fn run_until_at_rest(&mut self, limit: Duration) {
+    pub(crate) fn run_until_at_rest(&mut self, limit: Duration) {
         let end = self.now + limit;
         let mut since = self.now;
         loop {
@@ -348,10 +348,10 @@ impl Cluster {
     }
 
     fn receive(&mut self, from: usize, to: usize, datagram: &[u8]) {
+        let name = self.nodes[from].name;
         let Some(engine) = &mut self.nodes[to].engine else {
             return;
         };
-        let name = self.nodes[from].name;
         let proofs = |engine: &Engine| {
             let peer = engine.peers().iter().find(|peer| peer.name() == name);
             peer.map(|peer| (peer.verified_at(), peer.high()))

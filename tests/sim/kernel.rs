@@ -2,21 +2,23 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use ctsyncd::ctnetlink::cta::IPCTNL_MSG_CT_GET;
 use ctsyncd::ctnetlink::decode::decode_event;
-use ctsyncd::ctnetlink::message::messages;
+use ctsyncd::ctnetlink::encode::{self, Ack};
+use ctsyncd::ctnetlink::message::{Message, MessageKind, messages};
 use ctsyncd::ctnetlink::request::{Answer, KernelRequest, Outcome, RequestDone};
 use ctsyncd::flow::{EventKind, Flow, FlowEvent, FlowKey, Present, Rare, Status, Tuple};
 
 use crate::rng::Rng;
 
 /// Netlink port id of the daemon's writer.
-pub const PORT_ID: u32 = 4_242;
+pub(crate) const PORT_ID: u32 = 4_242;
 
 type Key = [u8; 40];
 
 /// The table and what is on its way to the daemon.
 #[derive(Debug, Default)]
-pub struct Kernel {
+pub(crate) struct Kernel {
     table: BTreeMap<Key, Flow>,
     events: VecDeque<FlowEvent>,
     overrun: bool,
@@ -24,12 +26,12 @@ pub struct Kernel {
     done: VecDeque<RequestDone>,
     lives: u32,
     /// Creates and deletes that a daemon has asked for.
-    pub writes: u64,
+    pub(crate) writes: u64,
 }
 
 impl Kernel {
     /// One of `flows` flows is born, changes or ends.
-    pub fn churn(&mut self, rng: &mut Rng, flows: u16) {
+    pub(crate) fn churn(&mut self, rng: &mut Rng, flows: u16) {
         let flow = flow(rng.below(u64::from(flows)) as u16);
         let key = ordered(&flow.key());
         match self.table.get_mut(&key) {
@@ -55,7 +57,7 @@ impl Kernel {
     }
 
     /// The event buffer is full: what is in it is delivered, then comes a gap.
-    pub fn overrun(&mut self, rng: &mut Rng, flows: u16) {
+    pub(crate) fn overrun(&mut self, rng: &mut Rng, flows: u16) {
         let before = self.events.len();
         for _ in 0..10 {
             self.churn(rng, flows);
@@ -65,18 +67,18 @@ impl Kernel {
     }
 
     /// A flow ends without an event.
-    pub fn vanish_unseen(&mut self) {
+    pub(crate) fn vanish_unseen(&mut self) {
         self.table.pop_first();
     }
 
     /// The node reboots: nothing is left.
-    pub fn reboot(&mut self) {
+    pub(crate) fn reboot(&mut self) {
         self.table.clear();
         self.forget_daemon();
     }
 
     /// The daemon is gone, and its sockets with it.
-    pub fn forget_daemon(&mut self) {
+    pub(crate) fn forget_daemon(&mut self) {
         self.events.clear();
         self.done.clear();
         self.listing = None;
@@ -84,7 +86,7 @@ impl Kernel {
     }
 
     /// Carries out a request; answers come later.
-    pub fn request(&mut self, request: KernelRequest, bytes: &[u8]) {
+    pub(crate) fn request(&mut self, request: KernelRequest, bytes: &[u8]) {
         match request {
             KernelRequest::Dump => self.listing = Some(self.table.keys().copied().collect()),
             KernelRequest::Batch {
@@ -94,15 +96,16 @@ impl Kernel {
                 let mut answers = Vec::new();
                 for (at, message) in messages(bytes).enumerate() {
                     let message = message.expect("the engine writes well-formed messages");
+                    let seq = first_seq.wrapping_add(at as u32);
+                    assert_eq!(message.seq, seq, "numbered without holes");
                     let mut event = FlowEvent::default();
-                    decode_event(message.bytes, &mut event).expect("the engine writes flows");
-                    if let Err(errno) = self.write(event) {
-                        let seq = first_seq.wrapping_add(at as u32);
-                        answers.push(Answer {
-                            seq,
-                            outcome: Outcome::Refused(errno),
-                        });
-                    }
+                    let outcome = if message.kind == MessageKind::Conntrack(IPCTNL_MSG_CT_GET) {
+                        Some(self.look_up(&message))
+                    } else {
+                        decode_event(message.bytes, &mut event).expect("the engine writes flows");
+                        self.write(event).err().map(Outcome::Refused)
+                    };
+                    answers.extend(outcome.map(|outcome| Answer { seq, outcome }));
                 }
                 self.done.push_back(RequestDone::Batch {
                     last_seq,
@@ -114,7 +117,7 @@ impl Kernel {
     }
 
     /// What reaches the daemon next: events in order, an overrun, answers, part of a listing.
-    pub fn deliver(&mut self, rng: &mut Rng) -> Option<Delivery> {
+    pub(crate) fn deliver(&mut self, rng: &mut Rng) -> Option<Delivery> {
         let choice = rng.below(3);
         if choice > 0 && !self.events.is_empty() {
             let count = 1 + rng.below(self.events.len() as u64) as usize;
@@ -142,18 +145,32 @@ impl Kernel {
     }
 
     /// Nothing is on its way to the daemon.
-    pub fn is_quiet(&self) -> bool {
+    pub(crate) fn is_quiet(&self) -> bool {
         self.events.is_empty() && self.done.is_empty() && self.listing.is_none() && !self.overrun
     }
 
     /// The table, in an order that two kernels share.
-    pub fn flows(&self) -> BTreeMap<Key, Flow> {
+    pub(crate) fn flows(&self) -> BTreeMap<Key, Flow> {
         self.table.clone()
     }
 
     /// What tells the flows apart.
-    pub fn tuples(&self) -> Vec<Key> {
+    pub(crate) fn tuples(&self) -> Vec<Key> {
         self.table.keys().copied().collect()
+    }
+
+    /// The flow that a GET asks for: the one about which we would ask in the same words.
+    fn look_up(&self, get: &Message<'_>) -> Outcome {
+        let found = self.table.values().find(|flow| {
+            let mut asked = [Vec::new(), Vec::new()];
+            encode::get(&mut asked[0], get.seq, Ack::None, flow);
+            encode::get_by_reply(&mut asked[1], get.seq, Ack::None, flow);
+            let is_it = |asked: &Vec<u8>| asked[8..] == get.bytes[8..];
+            asked.iter().any(is_it)
+        });
+        found.map_or(Outcome::Refused(libc::ENOENT), |flow| {
+            Outcome::Found(Box::new(event(EventKind::Listed, *flow, 0)))
+        })
     }
 
     fn write(&mut self, event: FlowEvent) -> Result<(), i32> {
@@ -192,7 +209,7 @@ impl Kernel {
 
 /// What reaches a daemon.
 #[derive(Debug)]
-pub enum Delivery {
+pub(crate) enum Delivery {
     /// Events.
     Events(Vec<FlowEvent>),
     /// Some were dropped.
@@ -202,7 +219,7 @@ pub enum Delivery {
 }
 
 /// Bytes in whose order flows are listed.
-pub fn ordered(key: &FlowKey) -> Key {
+pub(crate) fn ordered(key: &FlowKey) -> Key {
     let mut bytes = [0; 40];
     bytes[..16].copy_from_slice(&key.orig.src);
     bytes[16..32].copy_from_slice(&key.orig.dst);

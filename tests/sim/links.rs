@@ -8,18 +8,18 @@ const RECORDED_MAX: usize = 200;
 
 /// A datagram on its way.
 #[derive(Clone, Debug)]
-pub struct InFlight {
+pub(crate) struct InFlight {
     /// Sender.
-    pub from: usize,
+    pub(crate) from: usize,
     /// Receiver.
-    pub to: usize,
+    pub(crate) to: usize,
     /// Bytes.
-    pub datagram: Vec<u8>,
+    pub(crate) datagram: Vec<u8>,
 }
 
 /// All links.
 #[derive(Debug, Default)]
-pub struct Links {
+pub(crate) struct Links {
     in_flight: BTreeMap<(Instant, u64), InFlight>,
     sent: u64,
     cuts: BTreeSet<(usize, usize)>,
@@ -28,17 +28,17 @@ pub struct Links {
 
 impl Links {
     /// Cuts one direction.
-    pub fn cut(&mut self, from: usize, to: usize) {
+    pub(crate) fn cut(&mut self, from: usize, to: usize) {
         self.cuts.insert((from, to));
     }
 
     /// Mends everything.
-    pub fn heal(&mut self) {
+    pub(crate) fn heal(&mut self) {
         self.cuts.clear();
     }
 
     /// Puts a datagram on its way.
-    pub fn send(&mut self, at: Instant, datagram: InFlight) {
+    pub(crate) fn send(&mut self, at: Instant, datagram: InFlight) {
         if self.recorded.len() == RECORDED_MAX {
             self.recorded.pop_front();
         }
@@ -50,17 +50,17 @@ impl Links {
     }
 
     /// A recorded datagram.
-    pub fn recorded(&self, number: usize) -> Option<InFlight> {
+    pub(crate) fn recorded(&self, number: usize) -> Option<InFlight> {
         (!self.recorded.is_empty()).then(|| self.recorded[number % self.recorded.len()].clone())
     }
 
     /// When the next datagram arrives.
-    pub fn next_at(&self) -> Option<Instant> {
+    pub(crate) fn next_at(&self) -> Option<Instant> {
         self.in_flight.keys().next().map(|&(at, _)| at)
     }
 
     /// The next datagram that has arrived.
-    pub fn arrived(&mut self, now: Instant) -> Option<InFlight> {
+    pub(crate) fn arrived(&mut self, now: Instant) -> Option<InFlight> {
         let first = self
             .in_flight
             .first_entry()
