@@ -291,3 +291,6 @@ impl Sender {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -24,9 +24,7 @@ const PLAIN: Carried = Carried {
 
 fn ack(next: u64, seen: u64, received: &[u64]) -> Ack {
     let mut bitmap = AckBitmap::EMPTY;
-    received
-        .iter()
-        .for_each(|number| bitmap.set(number - next));
+    received.iter().for_each(|number| bitmap.set(number - next));
     Ack {
         next,
         seen,
@@ -112,7 +110,13 @@ fn it_says_what_a_datagram_carried() {
     let mut seen = Vec::new();
     ring.settle(&ack(3, 3, &[]), now, |fate, carried, slots| {
         let slots: Vec<Slot> = slots.collect();
-        seen.push((fate, carried.tail, carried.marker, carried.tombstones, slots));
+        seen.push((
+            fate,
+            carried.tail,
+            carried.marker,
+            carried.tombstones,
+            slots,
+        ));
     });
     assert_eq!(
         seen,
