@@ -223,7 +223,7 @@ impl Peer {
         self.verified_at
     }
 
-    /// Flows that did not fit in the replica.
+    /// Flows that did not fit in the replica since it was last proven equal.
     #[must_use]
     pub fn refused_flows(&self) -> u64 {
         self.refused_flows
@@ -261,11 +261,13 @@ impl Peer {
         self.carrying(now).map(|(link, _)| link)
     }
 
-    /// Forgets the replica's flows; the next judged marker brings them back (rule R6).
+    /// Forgets the replica's flows; the next judged marker brings them back (rule R6). What was
+    /// proven of them is forgotten as well.
     pub fn flush_replica(&mut self) {
         if let Some(replica) = &mut self.replica {
             replica.clear();
         }
+        (self.verdict, self.verified_at) = (None, None);
     }
 
     pub(super) fn answers_to(&self, session: u64) -> bool {
