@@ -31,8 +31,11 @@ pub(super) struct Jobs {
 pub(super) enum Work {
     /// The replicas into the kernel.
     Commit,
-    /// Likewise, and then this node is active.
-    Promotion,
+    /// Likewise, and then this node is active, if the promotion of that term still stands.
+    Promotion {
+        /// Term of the promotion.
+        term: u64,
+    },
     /// The flows of the local cache out of the kernel.
     Flush,
 }
@@ -97,7 +100,7 @@ impl Jobs {
             return false;
         };
         let running = match work {
-            Work::Commit | Work::Promotion => {
+            Work::Commit | Work::Promotion { .. } => {
                 Running::Commit(Commit::new(&sources(now, role, term, peers), now))
             }
             Work::Flush => Running::Flush(Flush::new()),

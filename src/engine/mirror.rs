@@ -306,3 +306,6 @@ impl Mirror {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

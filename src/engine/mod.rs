@@ -354,3 +354,6 @@ impl Engine {
         self.notices.push_back(notice);
     }
 }
+
+#[cfg(test)]
+mod tests;

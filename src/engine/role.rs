@@ -4,7 +4,7 @@
 //! | --- | --- | --- | --- |
 //! | standby | promote | promoting | the term grows, the replicas are committed |
 //! | promoting | the commit ended | active | |
-//! | promoting | promote | promoting | another commit queues |
+//! | promoting | promote | promoting | another commit queues, the first that ends decides |
 //! | active | promote | active | nothing |
 //! | promoting, active | demote | standby | what our kernel holds is stale from now on |
 //! | standby | demote | standby | nothing |
@@ -20,8 +20,13 @@ impl Engine {
         match self.role {
             Role::Active => Reply::Done,
             Role::Standby | Role::Promoting => {
-                let reply = self.jobs.queue(Work::Promotion);
+                let term = match self.role {
+                    Role::Standby => self.next_term(),
+                    Role::Promoting | Role::Active => self.term,
+                };
+                let reply = self.jobs.queue(Work::Promotion { term });
                 if matches!(reply, Reply::Started(_)) {
+                    self.term = term;
                     self.change_role(Role::Promoting);
                 }
                 reply
@@ -38,20 +43,17 @@ impl Engine {
         Reply::Done
     }
 
-    /// The one door for changes of role. The term grows when a promotion begins.
+    /// Higher than every term heard of.
+    fn next_term(&self) -> u64 {
+        let told = self.peers().iter().filter_map(Peer::told);
+        told.map(|told| told.term).fold(self.term, u64::max) + 1
+    }
+
+    /// The one door for changes of role.
     fn change_role(&mut self, to: Role) {
         let from = self.role;
         if from == to {
             return;
-        }
-        if (from, to) == (Role::Standby, Role::Promoting) {
-            let highest = self
-                .peers()
-                .iter()
-                .filter_map(Peer::told)
-                .map(|told| told.term)
-                .max();
-            self.term = self.term.max(highest.unwrap_or(0)) + 1;
         }
         self.role = to;
         self.notify(Notice::Role {
@@ -67,11 +69,12 @@ impl Engine {
             self.notify(Notice::Committed(status.clone()));
         }
         let result = match (work, self.role) {
-            (Work::Promotion, Role::Promoting | Role::Active) => {
+            (Work::Promotion { term }, Role::Promoting | Role::Active) if term == self.term => {
                 self.change_role(Role::Active);
                 result
             }
-            (Work::Promotion, Role::Standby) => {
+            // A later promotion has a commit of its own: what lived elsewhere meanwhile is new.
+            (Work::Promotion { .. }, _) => {
                 JobResult::Failed("this node was demoted while it was being promoted".into())
             }
             (Work::Commit | Work::Flush, _) => result,
