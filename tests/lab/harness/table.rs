@@ -1,0 +1,1 @@
+//! The kernel's table as `conntrack -L` prints it, line by line.
