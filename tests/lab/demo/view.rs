@@ -53,6 +53,7 @@ pub(crate) struct View {
     curve: VecDeque<u64>,
     /// The highest cell so far, in which the curve is measured.
     peak: u64,
+    frozen: bool,
     step: String,
     drawn: usize,
 }
@@ -66,6 +67,7 @@ impl View {
             title,
             curve: VecDeque::with_capacity(CURVE),
             peak: 1,
+            frozen: false,
             step: String::new(),
             drawn: 0,
         };
@@ -94,7 +96,14 @@ impl View {
             self.curve.pop_front();
         }
         self.curve.push_back(answers);
-        self.peak = self.peak.max(answers);
+        if !self.frozen {
+            self.peak = self.peak.max(answers);
+        }
+    }
+
+    /// From now on the scale of the curve stays: the burst after a stall must not flatten the rest.
+    pub(crate) fn freeze(&mut self) {
+        self.frozen = true;
     }
 
     /// Draws the scene over the last one.
@@ -128,7 +137,7 @@ impl View {
             format!("             └── fw2  {two} ──┘"),
             String::new(),
             format!(
-                "  connections   {colour}{:>4} of {} answered{PLAIN}  {}",
+                "  connections   {colour}{} of {} answered{PLAIN}  {}",
                 scene.talking,
                 scene.connections,
                 bar(scene.talking, scene.connections, colour)
@@ -151,7 +160,6 @@ impl View {
                 text.push_str(&format!("{RED}_{GREEN}"));
                 continue;
             }
-            // A burst after a stall must not flatten everything else.
             let index = usize::try_from(answers * 8 / (self.peak + 1)).unwrap_or(7);
             text.push(STEPS[index.min(7)]);
         }

@@ -12,6 +12,7 @@
 
 pub(crate) mod bulk;
 pub(crate) mod namespace;
+pub(crate) mod netlink;
 pub(crate) mod peer;
 pub(crate) mod process;
 pub(crate) mod services;

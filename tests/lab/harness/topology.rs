@@ -39,9 +39,21 @@ const SEGMENTS: [(&str, &str); 3] = [("inside", "eth0"), ("outside", "eth1"), ("
 const TCP: &str = "rto_min 1s initcwnd 64";
 
 /// Drop by default, new flows only from the inside, nothing that the tracker calls invalid, and
-/// everything leaves under the outside address.
+/// everything leaves under the outside address. What the firewalls say to each other is not tracked.
 const RULES: &str = r#"
 table inet firewall {
+    chain incoming {
+        type filter hook prerouting priority raw;
+        iifname "eth2" notrack
+        ip daddr 224.0.0.0/4 notrack
+        ip6 daddr ff00::/8 notrack
+    }
+    chain outgoing {
+        type filter hook output priority raw;
+        oifname "eth2" notrack
+        ip daddr 224.0.0.0/4 notrack
+        ip6 daddr ff00::/8 notrack
+    }
     chain forward {
         type filter hook forward priority filter; policy drop;
         ct state invalid drop
