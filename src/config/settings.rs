@@ -6,8 +6,18 @@ use std::time::Duration;
 
 use crate::flow::filter::Policy;
 
+/// Where the control socket is when nobody says otherwise; the unit's `RuntimeDirectory`.
+pub const SOCKET_DEFAULT: &str = "/run/ctsyncd/control.sock";
+/// Longest node name, bytes: it travels in every greeting.
+pub const NODE_NAME_LEN_MAX: usize = 64;
+/// Most links. More than two or three independent paths between firewalls are a mistake.
+pub const LINKS_MAX: usize = 8;
+/// Most listed peers of a link. Clusters have two to four nodes; a longer list is a mistake, and
+/// each peer costs a replica of `flows_max`.
+pub const PEERS_MAX: usize = 16;
+
 /// Everything the daemon needs to know before it starts.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Settings {
     /// `[node]`
     pub node: NodeSettings,
@@ -63,6 +73,14 @@ pub struct LinkSettings {
     pub send_buffer_bytes: usize,
 }
 
+impl LinkSettings {
+    /// 4 MiB: what a full window of packets from each of several peers takes, with the kernel's
+    /// accounting of about twice the payload.
+    pub const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
+    /// 1 MiB: a few milliseconds of a gigabit link; more would only be lag that nobody sees.
+    pub const SEND_BUFFER_BYTES: usize = 1 << 20;
+}
+
 /// Where the peers of a link are.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Addressing {
@@ -91,6 +109,20 @@ pub struct KernelSettings {
     pub set_events_sysctl: bool,
 }
 
+impl Default for KernelSettings {
+    fn default() -> Self {
+        Self {
+            // The kernel grants twice the figure, so 26,000 events: a quarter of a second at
+            // 100,000 events a second.
+            event_buffer_bytes: 16 << 20,
+            // Half of the shortest timeout of an assured flow (120 s, a UDP stream): refreshed
+            // timeouts, which no event tells, are found in time to be announced again.
+            scrub_interval: Duration::from_secs(60),
+            set_events_sysctl: true,
+        }
+    }
+}
+
 /// `[cache]`
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct CacheSettings {
@@ -100,11 +132,34 @@ pub struct CacheSettings {
     pub tombstones_max: u32,
 }
 
+impl Default for CacheSettings {
+    fn default() -> Self {
+        Self {
+            // Four times the largest `nf_conntrack_max` that the kernel chooses by itself. Room is
+            // reserved at start, but memory is only taken by flows that were there.
+            flows_max: 1 << 20,
+            // A quarter of it: what ends in several seconds of the busiest traffic while a peer is
+            // out of reach. A peer that misses more gets a longer reconciliation, nothing worse.
+            tombstones_max: 1 << 18,
+        }
+    }
+}
+
 /// `[commit]`
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct CommitSettings {
     /// A committed flow gets at least this long for its first packet.
     pub grace: Duration,
+}
+
+impl Default for CommitSettings {
+    fn default() -> Self {
+        Self {
+            // A client that backs off (TCP doubles up to 120 s) is heard again within this time;
+            // its first packet then refreshes the timeout to the usual value.
+            grace: Duration::from_secs(180),
+        }
+    }
 }
 
 /// `[log]`
@@ -114,6 +169,15 @@ pub struct LogSettings {
     pub level: LogLevel,
     /// Form of a line.
     pub format: LogFormat,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self {
+            level: LogLevel::Info,
+            format: LogFormat::Text,
+        }
+    }
 }
 
 /// Severity.

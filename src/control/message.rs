@@ -8,15 +8,16 @@ use serde::{Deserialize, Serialize};
 pub enum Request {
     /// Role, readiness, peers: `engine::status::Status`.
     Status,
-    /// Every counter.
+    /// Every counter: objects of numbers, nested at will.
     Stats,
-    /// Put the replicas into the kernel.
+    /// Put the replicas into the kernel. Yields `engine::status::CommitStatus`.
     Commit,
-    /// Become active: commit, then own the flows.
+    /// Become active: commit, then own the flows. Yields `role`, `term` and `commit`, the last of
+    /// them null if there was nothing to commit.
     Promote,
-    /// Become standby.
+    /// Become standby. Yields `role` and `term`.
     Demote,
-    /// What keepalived passes to a notify script.
+    /// What keepalived passes to a notify script. Yields what the promotion or demotion does.
     Notify {
         /// `INSTANCE` or `GROUP`.
         kind: String,
@@ -27,17 +28,17 @@ pub enum Request {
         /// Priority, if keepalived gave one.
         priority: Option<u16>,
     },
-    /// Forget flows.
+    /// Forget flows. Yields `flows`, how many.
     Flush {
         /// Which.
         what: FlushWhat,
     },
-    /// Start over with a source of truth.
+    /// Start over with a source of truth. Yields `flows`, how many are held or on their way.
     Resync {
         /// Which.
         what: ResyncWhat,
     },
-    /// List flows.
+    /// List flows: a `Response::Line` for each. Yields null.
     Dump {
         /// Which table.
         table: DumpTable,

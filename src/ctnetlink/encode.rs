@@ -191,6 +191,18 @@ pub fn get_by_reply(out: &mut Vec<u8>, seq: u32, ack: Ack, flow: &Flow) {
     message.finish();
 }
 
+/// Sets NLM_F_ACK in a message that was written without it: the last of a batch is known only when
+/// there is no next.
+///
+/// # Panics
+///
+/// When `message` does not hold a netlink header.
+pub fn want_ack(message: &mut [u8]) {
+    let flags = &mut message[6..8];
+    let with_ack = u16::from_ne_bytes([flags[0], flags[1]]) | cta::NLM_F_ACK;
+    flags.copy_from_slice(&with_ack.to_ne_bytes());
+}
+
 /// Asks for the whole table, both families.
 ///
 /// Once a minute at most, so it may allocate, and is built from the types of

@@ -1,5 +1,7 @@
 //! The process around the engine: start order, driver loop, signals, systemd.
 
+pub mod systemd;
+
 use crate::config::settings::Settings;
 
 /// Runs the daemon until it is told to stop.

@@ -1,1 +1,25 @@
-//! Netlink sockets: the event reader, the dumper and the writer.
+//! Netlink sockets: the event reader, the dumper and the writer, and what else is asked of Linux.
+//!
+//! Three sockets and three threads: `ct-rx` must never wait for a dump or a commit (its buffer
+//! would overflow), and a commit must never wait for a dump. A fourth thread, `rt-addr`, follows
+//! the node's own addresses. A socket belongs to the network namespace of the thread that created
+//! it, and every `spawn` creates its socket on the calling thread.
+
+pub mod addresses;
+pub mod capability;
+mod counters;
+pub mod dumper;
+pub mod error;
+pub mod reader;
+mod reason;
+pub mod requests;
+mod socket;
+pub mod sysctl;
+mod wake;
+pub mod writer;
+
+pub use addresses::AddressWatch;
+pub use counters::Undecodable;
+pub use error::KernelError;
+pub use reader::{EventReader, KernelEvents, ReaderCounters};
+pub use requests::{Busy, RequestCounters, Requests};

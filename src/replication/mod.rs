@@ -1,1 +1,437 @@
-//! The protocol between two nodes.
+//! The protocol between this node and its peers: who is there, and one stream in each direction
+//! with each of them. docs/protocol.md states the rules by the letters cited here.
+//!
+//! The story of one change: `Sender::fill` reads it from the local cache into a data datagram and
+//! notes its slot in the `Ring`; the peer's `Receiver` puts it into its `Replica`, and its ack
+//! closes the ring's entry. What was lost is read from the table again. When all has been sent, a
+//! marker lets the peer compare the whole table.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use crate::cache::{HashKey, Local, Secs};
+use crate::wire::{Epoch, Frame, Frames, Greeting, Header, Hello, Kind, Name, PROTOCOL_VERSION};
+
+pub mod counters;
+pub mod peer;
+mod receiver;
+mod ring;
+mod sender;
+mod session;
+mod window;
+
+pub use counters::Counters;
+use peer::{Identity, PeerSettings};
+pub use peer::{Peer, PeerNotice};
+pub use sender::SenderCounters;
+
+/// Most peers: with this node a cluster of eight. A tombstone keeps a bit for each.
+pub const PEERS_MAX: usize = 7;
+
+/// A hello goes out on every link this often (rule S2).
+const HELLO_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Greetings that wait to be sent; beyond that they are dropped, and the next hello brings another.
+const GREETINGS_MAX: usize = 16;
+
+/// A link, by its place in the configuration.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct LinkId(pub u8);
+
+/// Where a datagram goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Transmit {
+    /// The link to send it on.
+    pub link: LinkId,
+    /// One peer, or everybody on the link. On a multicast link both are the group (rule W3).
+    pub to: Option<SocketAddr>,
+}
+
+/// What the protocol needs to know about this node.
+#[derive(Clone, Copy, Debug)]
+pub struct ReplicationSettings {
+    /// Own name.
+    pub name: Name,
+    /// This run.
+    pub epoch: Epoch,
+    /// Known to nobody else; challenges and session numbers are made from it (rule S1).
+    pub secret: HashKey,
+    /// Number of links.
+    pub links: u8,
+    /// Most data packet numbers that one peer may have under way to us (rule W1).
+    pub window: u32,
+    /// Most bytes of a datagram.
+    pub datagram_bytes_max: usize,
+    /// Most flows of a replica.
+    pub flows_max: u32,
+}
+
+/// Circumstances of a call.
+#[derive(Clone, Copy, Debug)]
+pub struct Circumstances {
+    /// Now.
+    pub now: Instant,
+    /// Now, in what timeouts are counted in.
+    pub secs: Secs,
+    /// Now, in microseconds since the start; at least 1.
+    pub clock_micros: u64,
+    /// The first listing of the kernel's table is complete (rule J1).
+    pub table_is_complete: bool,
+    /// And nothing is known to be missing in it (rule M1).
+    pub table_is_whole: bool,
+    /// Own role, as a ping tells it.
+    pub role: u8,
+    /// Own term.
+    pub term: u64,
+}
+
+/// All peers, and what is on its way to them.
+#[derive(Debug)]
+pub struct Replication {
+    settings: ReplicationSettings,
+    peers: Vec<Peer>,
+    hello_at: Instant,
+    /// Links that the current round of hellos has not reached yet.
+    hellos: std::ops::Range<u8>,
+    hello_number: u64,
+    greeting_number: u64,
+    greetings: VecDeque<(Transmit, Greeting)>,
+    /// Whose data goes next.
+    turn: usize,
+    drained_at: Instant,
+    notices: VecDeque<PeerNotice>,
+    counters: Counters,
+}
+
+/// Notices that nobody has fetched; beyond that the oldest is dropped.
+const NOTICES_MAX: usize = 64;
+
+impl Replication {
+    /// Nobody heard of yet.
+    #[must_use]
+    pub fn new(settings: ReplicationSettings, now: Instant) -> Self {
+        Self {
+            settings,
+            peers: Vec::with_capacity(PEERS_MAX),
+            hello_at: now,
+            hellos: 0..0,
+            hello_number: 0,
+            greeting_number: 0,
+            greetings: VecDeque::with_capacity(GREETINGS_MAX),
+            turn: 0,
+            drained_at: now,
+            notices: VecDeque::with_capacity(NOTICES_MAX),
+            counters: Counters::default(),
+        }
+    }
+
+    /// The peers, in the order in which they were heard of.
+    #[must_use]
+    pub fn peers(&self) -> &[Peer] {
+        &self.peers
+    }
+
+    /// The peers, to change what is ours of them.
+    pub fn peers_mut(&mut self) -> &mut [Peer] {
+        &mut self.peers
+    }
+
+    /// Everything counted.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// The peers whose stream runs, a bit each.
+    #[must_use]
+    pub fn listeners(&self) -> u8 {
+        self.peers
+            .iter()
+            .filter(|peer| peer.is_listening())
+            .fold(0, |mask, peer| mask | peer.bit())
+    }
+
+    /// The local cache has changed.
+    pub fn handle_change(&mut self, now: Instant) {
+        for peer in &mut self.peers {
+            peer.on_change(now);
+        }
+    }
+
+    /// A datagram has arrived.
+    pub fn handle_datagram(
+        &mut self,
+        at: Circumstances,
+        link: LinkId,
+        from: SocketAddr,
+        datagram: &[u8],
+        local: &mut Local,
+    ) {
+        let (header, body) = match Header::parse(datagram) {
+            Ok(parsed) => parsed,
+            Err(error) => return self.counters.refuse(error),
+        };
+        self.counters.received += 1;
+        match header.kind {
+            Kind::Hello | Kind::Greeting => {
+                for frame in Frames::new(body) {
+                    match frame {
+                        Ok(Frame::Hello(hello)) if header.kind == Kind::Hello => {
+                            self.on_hello(at, link, from, &hello, local);
+                        }
+                        Ok(Frame::Greeting(greeting)) if header.kind == Kind::Greeting => {
+                            self.on_greeting(at, link, from, &greeting, local);
+                        }
+                        Ok(_) => self.counters.unknown_frames += 1,
+                        Err(error) => self.counters.refuse(error),
+                    }
+                }
+            }
+            Kind::Control | Kind::Data => {
+                let session = header.session;
+                match self.peers.iter_mut().find(|peer| peer.answers_to(session)) {
+                    Some(peer) => {
+                        let counters = &mut self.counters;
+                        peer.on_datagram(at, link, from, &header, body, local, counters);
+                        Self::collect(&mut self.notices, peer);
+                    }
+                    None => self.counters.unknown_session += 1,
+                }
+            }
+        }
+    }
+
+    /// Time has passed. Spurious calls are harmless.
+    pub fn handle_timeout(&mut self, at: Circumstances, local: &mut Local) {
+        if self.hello_at <= at.now {
+            self.hello_at = at.now + HELLO_INTERVAL;
+            self.hellos = 0..self.settings.links;
+        }
+        for peer in &mut self.peers {
+            peer.on_timeout(at, local);
+            Self::collect(&mut self.notices, peer);
+        }
+    }
+
+    /// Sends the whole table again to every peer (rule F1).
+    pub fn resync_peers(&mut self, local: &mut Local, now: Instant) {
+        for peer in &mut self.peers {
+            peer.start_pass(local, now);
+        }
+    }
+
+    /// Writes the next datagram into `out`, which is cleared first; `None` when there is nothing
+    /// to send now.
+    pub fn poll_transmit(
+        &mut self,
+        at: Circumstances,
+        local: &mut Local,
+        out: &mut Vec<u8>,
+    ) -> Option<Transmit> {
+        out.clear();
+        let transmit = self
+            .next_greeting(out)
+            .or_else(|| self.next_hello(out))
+            .or_else(|| {
+                self.peers
+                    .iter_mut()
+                    .find_map(|peer| peer.next_control(at, local, out))
+            })
+            .or_else(|| self.next_data(at, local, out));
+        match transmit {
+            Some(_) => self.counters.sent += 1,
+            None => self.drained_at = at.now,
+        }
+        transmit
+    }
+
+    /// When `handle_timeout` and `poll_transmit` will have something to do, if nothing else
+    /// happens before.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Instant {
+        let peers = self
+            .peers
+            .iter()
+            .filter_map(|peer| peer.wake_at(self.drained_at));
+        peers.fold(self.hello_at, Instant::min)
+    }
+
+    /// Something an operator should hear about.
+    pub fn poll_notice(&mut self) -> Option<PeerNotice> {
+        self.notices.pop_front()
+    }
+
+    fn next_greeting(&mut self, out: &mut Vec<u8>) -> Option<Transmit> {
+        let (transmit, greeting) = self.greetings.pop_front()?;
+        self.greeting_number += 1;
+        let number = self.greeting_number;
+        Header {
+            kind: Kind::Greeting,
+            session: 0,
+            number,
+            floor: 0,
+        }
+        .emit(out);
+        greeting.emit(out);
+        Some(transmit)
+    }
+
+    fn next_hello(&mut self, out: &mut Vec<u8>) -> Option<Transmit> {
+        let link = LinkId(self.hellos.next()?);
+        self.hello_number += 1;
+        Header {
+            kind: Kind::Hello,
+            session: 0,
+            number: self.hello_number,
+            floor: 0,
+        }
+        .emit(out);
+        let hello = Hello {
+            name: self.settings.name,
+            epoch: self.settings.epoch,
+            version_min: PROTOCOL_VERSION,
+            version_max: PROTOCOL_VERSION,
+            features: 0,
+        };
+        hello.emit(out);
+        Some(Transmit { link, to: None })
+    }
+
+    fn next_data(
+        &mut self,
+        at: Circumstances,
+        local: &mut Local,
+        out: &mut Vec<u8>,
+    ) -> Option<Transmit> {
+        for _ in 0..self.peers.len() {
+            self.turn = (self.turn + 1) % self.peers.len();
+            let bytes_max = self.settings.datagram_bytes_max;
+            if let Some(transmit) = self.peers[self.turn].next_data(at, bytes_max, local, out) {
+                return Some(transmit);
+            }
+        }
+        None
+    }
+
+    /// Rules S2, S3: a hello proves nothing and is answered with a greeting.
+    fn on_hello(
+        &mut self,
+        at: Circumstances,
+        link: LinkId,
+        from: SocketAddr,
+        hello: &Hello,
+        local: &mut Local,
+    ) {
+        let who = Identity {
+            name: hello.name,
+            epoch: hello.epoch,
+            versions: (hello.version_min, hello.version_max),
+        };
+        let Some(index) = self.admit(at, who, local) else {
+            return;
+        };
+        let peer = &mut self.peers[index];
+        if let Some(greeting) = peer.on_hello(at, link, from, who, local) {
+            self.greet(
+                Transmit {
+                    link,
+                    to: Some(from),
+                },
+                greeting,
+            );
+        }
+        Self::collect(&mut self.notices, &mut self.peers[index]);
+    }
+
+    /// Rules S3 to S5.
+    fn on_greeting(
+        &mut self,
+        at: Circumstances,
+        link: LinkId,
+        from: SocketAddr,
+        greeting: &Greeting,
+        local: &mut Local,
+    ) {
+        if (greeting.to, greeting.to_epoch) != (self.settings.name, self.settings.epoch) {
+            self.counters.not_for_us += 1;
+            return;
+        }
+        let who = Identity {
+            name: greeting.from,
+            epoch: greeting.epoch,
+            versions: (greeting.version_min, greeting.version_max),
+        };
+        let Some(index) = self.admit(at, who, local) else {
+            return;
+        };
+        let peer = &mut self.peers[index];
+        if let Some(answer) = peer.on_greeting(at, link, from, who, greeting, local) {
+            self.greet(
+                Transmit {
+                    link,
+                    to: Some(from),
+                },
+                answer,
+            );
+        }
+        Self::collect(&mut self.notices, &mut self.peers[index]);
+    }
+
+    fn greet(&mut self, transmit: Transmit, greeting: Greeting) {
+        if self.greetings.len() < GREETINGS_MAX {
+            self.greetings.push_back((transmit, greeting));
+        } else {
+            self.counters.greetings_dropped += 1;
+        }
+    }
+
+    /// The peer of a name; room is made for a new one by forgetting one that never had a session
+    /// and is silent.
+    fn admit(&mut self, at: Circumstances, who: Identity, local: &mut Local) -> Option<usize> {
+        if who.name == self.settings.name {
+            if who.epoch != self.settings.epoch {
+                self.counters.own_name += 1;
+                push_notice(
+                    &mut self.notices,
+                    PeerNotice::DuplicateName { name: who.name },
+                );
+            }
+            return None;
+        }
+        if let Some(index) = self.peers.iter().position(|peer| peer.name() == who.name) {
+            return Some(index);
+        }
+        if self.peers.len() == PEERS_MAX {
+            let forgotten = self
+                .peers
+                .iter()
+                .position(|peer| peer.is_forgettable(at.now));
+            let Some(forgotten) = forgotten else {
+                self.counters.peers_full += 1;
+                return None;
+            };
+            self.peers.remove(forgotten).close(local);
+        }
+        let used = self.peers.iter().fold(0, |mask, peer| mask | peer.bit());
+        let settings = PeerSettings {
+            bit: 1 << (!used).trailing_zeros(),
+            replication: self.settings,
+        };
+        self.peers.push(Peer::new(who.name, settings, at.now));
+        Some(self.peers.len() - 1)
+    }
+
+    fn collect(notices: &mut VecDeque<PeerNotice>, peer: &mut Peer) {
+        while let Some(notice) = peer.take_notice() {
+            push_notice(notices, notice);
+        }
+    }
+}
+
+fn push_notice(notices: &mut VecDeque<PeerNotice>, notice: PeerNotice) {
+    if notices.len() == NOTICES_MAX {
+        notices.pop_front();
+    }
+    notices.push_back(notice);
+}

@@ -1,0 +1,160 @@
+//! The version-ordered list: one intrusive list through the entries of a table.
+//!
+//! Flows and tombstones stand in it in the order of their versions; cursors are nodes of their own
+//! between them, so that no entry that moves or dies can take a cursor with it
+//! (docs/protocol.md section 4, rule E5).
+
+use super::{NIL, Slot};
+
+/// What a slot of the slab holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(crate) enum Kind {
+    /// Nothing; `next` links the free slots.
+    Free,
+    /// A flow that policy keeps from the peers for now; not in the list.
+    Held,
+    /// A flow that replicates.
+    Flow,
+    /// An ended flow that some peer has not heard of.
+    Tombstone,
+    /// A reader's place.
+    Cursor,
+}
+
+/// What a table keeps per slot beside the flow.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Meta {
+    /// Version of the entry; the maximum for slots that hold nothing to send, so that they never
+    /// pass for "unchanged since".
+    pub(crate) version: u64,
+    /// Flow: when `timeout_secs` was told. Tombstone: upper half of the key hash.
+    pub(crate) seen: u32,
+    /// Flow: index of its rare attributes. Tombstone: lower half of the key hash.
+    pub(crate) rare: u32,
+    /// The entry before.
+    pub(crate) prev: u32,
+    /// The entry after.
+    pub(crate) next: u32,
+    /// Flow: when its version was given. Held: when it was born.
+    pub(crate) announced: u32,
+    /// What it is.
+    pub(crate) kind: Kind,
+    /// Tombstone: the peers that have not heard of it, a bit each.
+    pub(crate) mask: u8,
+    /// Flow: the last listing of the kernel's table that an event or the listing named it in.
+    pub(crate) round: u8,
+    /// Flow: how often this node had lost the active role when the kernel entry was born.
+    pub(crate) era: u8,
+}
+
+const _: () = assert!(size_of::<Meta>() == 32);
+
+impl Meta {
+    /// Version of whatever must not be taken for an entry.
+    pub(crate) const NO_VERSION: u64 = u64::MAX;
+
+    pub(crate) const FREE: Self = Self {
+        version: Self::NO_VERSION,
+        seen: 0,
+        rare: NIL,
+        prev: NIL,
+        next: NIL,
+        announced: 0,
+        kind: Kind::Free,
+        mask: 0,
+        round: 0,
+        era: 0,
+    };
+
+    /// The key hash of a tombstone.
+    pub(crate) fn tombstone_hash(&self) -> u64 {
+        u64::from(self.seen) << 32 | u64::from(self.rare)
+    }
+
+    /// Makes this a tombstone of a key hash.
+    pub(crate) fn set_tombstone(&mut self, hash: u64, mask: u8) {
+        self.kind = Kind::Tombstone;
+        self.seen = (hash >> 32) as u32;
+        self.rare = hash as u32;
+        self.mask = mask;
+    }
+}
+
+/// Ends of the list; the links are in the `Meta`s.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct List {
+    head: u32,
+    tail: u32,
+}
+
+impl List {
+    pub(crate) const EMPTY: Self = Self {
+        head: NIL,
+        tail: NIL,
+    };
+
+    /// Appends a slot that is in no list.
+    pub(crate) fn push_back(&mut self, meta: &mut [Meta], slot: u32) {
+        self.insert_after(meta, self.tail, slot);
+    }
+
+    /// Prepends a slot that is in no list.
+    pub(crate) fn push_front(&mut self, meta: &mut [Meta], slot: u32) {
+        self.insert_after(meta, NIL, slot);
+    }
+
+    /// Takes a slot out.
+    pub(crate) fn unlink(&mut self, meta: &mut [Meta], slot: u32) {
+        let Meta { prev, next, .. } = meta[slot as usize];
+        match prev {
+            NIL => self.head = next,
+            prev => meta[prev as usize].next = next,
+        }
+        match next {
+            NIL => self.tail = prev,
+            next => meta[next as usize].prev = prev,
+        }
+    }
+
+    /// Moves a slot to the end.
+    pub(crate) fn move_to_back(&mut self, meta: &mut [Meta], slot: u32) {
+        if self.tail != slot {
+            self.unlink(meta, slot);
+            self.push_back(meta, slot);
+        }
+    }
+
+    /// The next entry that is no cursor after a slot.
+    pub(crate) fn next_entry(&self, meta: &[Meta], after: u32) -> Option<Slot> {
+        let mut at = meta[after as usize].next;
+        // At most two cursors per peer stand in a row.
+        while at != NIL && meta[at as usize].kind == Kind::Cursor {
+            at = meta[at as usize].next;
+        }
+        (at != NIL).then_some(Slot(at))
+    }
+
+    /// Moves a slot behind another; `before` NIL is the front.
+    pub(crate) fn move_after(&mut self, meta: &mut [Meta], before: u32, slot: u32) {
+        self.unlink(meta, slot);
+        self.insert_after(meta, before, slot);
+    }
+
+    fn insert_after(&mut self, meta: &mut [Meta], before: u32, slot: u32) {
+        let next = match before {
+            NIL => self.head,
+            before => meta[before as usize].next,
+        };
+        meta[slot as usize].prev = before;
+        meta[slot as usize].next = next;
+        match before {
+            NIL => self.head = slot,
+            before => meta[before as usize].next = slot,
+        }
+        match next {
+            NIL => self.tail = slot,
+            next => meta[next as usize].prev = slot,
+        }
+    }
+}

@@ -1,0 +1,444 @@
+//! The local cache: what this node's kernel tracks, in the order in which the peers must hear of
+//! it.
+//!
+//! A change that matters to a peer gives the flow the next version and moves it to the end of the
+//! list; counters and ticking timeouts are no such change. An end leaves a tombstone for the peers
+//! whose stream runs. docs/protocol.md sections 3 and 4 state the rules (C1 to C6, E4, E5).
+
+use hashbrown::HashTable;
+
+use super::list::{Kind, List, Meta};
+use super::rares::Rares;
+use super::{Digest, HashKey, NIL, Secs, Slot};
+use crate::flow::{EventKind, Flow, FlowEvent, FlowKey, Present, Rare};
+
+mod cursor;
+mod tombstones;
+
+pub use cursor::{Cursor, Entry};
+use tombstones::Tombstones;
+
+/// The table. All memory is bounded by `flows_max + tombstones_max` slots.
+#[derive(Debug)]
+pub struct Local {
+    flows: Vec<Flow>,
+    meta: Vec<Meta>,
+    free: u32,
+    rares: Rares,
+    index: HashTable<u32>,
+    tombstones: Tombstones,
+    list: List,
+    tail: u64,
+    key: HashKey,
+    digest: Digest,
+    tracked: u32,
+    flows_max: u32,
+}
+
+/// Circumstances of a change.
+#[derive(Clone, Copy, Debug)]
+pub struct Circumstances {
+    /// Now.
+    pub now: Secs,
+    /// The peers whose stream runs, a bit each: who must hear of an end.
+    pub listeners: u8,
+    /// Number of the current (or last) listing of the kernel's table.
+    pub round: u8,
+    /// How often this node has lost the active role.
+    pub era: u8,
+}
+
+/// What a change did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Applied {
+    /// Something that the peers hear of.
+    Changed,
+    /// Nothing that the peers hear of.
+    Same,
+    /// `flows_max` is reached: the flow is not in the table, which is incomplete from now on.
+    Full,
+}
+
+impl Local {
+    /// An empty table; the index has room for `flows_max` from the start, because growing it
+    /// stalls for tens of milliseconds.
+    #[must_use]
+    pub fn new(key: HashKey, flows_max: u32, tombstones_max: u32) -> Self {
+        Self {
+            flows: Vec::new(),
+            meta: Vec::new(),
+            free: NIL,
+            rares: Rares::default(),
+            index: HashTable::with_capacity(flows_max as usize),
+            tombstones: Tombstones::new(tombstones_max),
+            list: List::EMPTY,
+            tail: 0,
+            key,
+            digest: Digest::default(),
+            tracked: 0,
+            flows_max,
+        }
+    }
+
+    /// The key of the table's hashes.
+    #[must_use]
+    pub fn hash_key(&self) -> HashKey {
+        self.key
+    }
+
+    /// Count and sums of the flows that replicate.
+    #[must_use]
+    pub fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    /// Last version given.
+    #[must_use]
+    pub fn tail(&self) -> u64 {
+        self.tail
+    }
+
+    /// Flows in the table, those that policy keeps from the peers included.
+    #[must_use]
+    pub fn tracked(&self) -> u32 {
+        self.tracked
+    }
+
+    /// Tombstones in the table.
+    #[must_use]
+    pub fn tombstones(&self) -> u32 {
+        self.tombstones.len()
+    }
+
+    /// Most entries a slab can have.
+    #[must_use]
+    pub fn slots(&self) -> u32 {
+        self.meta.len() as u32
+    }
+
+    /// The flow with a key.
+    #[must_use]
+    pub fn find(&self, key: &FlowKey) -> Option<Slot> {
+        let hash = self.key.of_key(key);
+        self.find_hashed(hash, key)
+    }
+
+    /// The flow in a slot, if one is there.
+    #[must_use]
+    pub fn flow(&self, slot: Slot) -> Option<&Flow> {
+        let meta = self.meta.get(slot.0 as usize)?;
+        matches!(meta.kind, Kind::Flow | Kind::Held).then(|| &self.flows[slot.0 as usize])
+    }
+
+    /// The rare attributes of the flow in a slot; `None` for most.
+    #[must_use]
+    pub fn rare(&self, slot: Slot) -> Option<&Rare> {
+        self.flow(slot)?;
+        self.rares.at(self.meta[slot.0 as usize].rare)
+    }
+
+    /// What is left of the timeout of the flow in a slot, as far as the kernel has told.
+    #[must_use]
+    pub fn timeout_left(&self, slot: Slot, now: Secs) -> Secs {
+        let age = now.saturating_sub(self.meta[slot.0 as usize].seen);
+        self.flow(slot)
+            .map_or(0, |flow| flow.timeout_secs.saturating_sub(age))
+    }
+
+    /// In which era the kernel entry was born (`Circumstances::era`).
+    #[must_use]
+    pub fn era(&self, slot: Slot) -> u8 {
+        self.meta[slot.0 as usize].era
+    }
+
+    /// True if the flow in a slot replicates.
+    #[must_use]
+    pub fn replicates(&self, slot: Slot) -> bool {
+        self.meta[slot.0 as usize].kind == Kind::Flow
+    }
+
+    /// Carries out an event or one entry of a listing. `worth` says whether a flow of an age
+    /// replicates.
+    pub fn apply(
+        &mut self,
+        event: &FlowEvent,
+        at: Circumstances,
+        worth: impl Fn(&Flow, Secs) -> bool,
+    ) -> Applied {
+        let key = event.flow.key();
+        let hash = self.key.of_key(&key);
+        let found = self.find_hashed(hash, &key);
+        match (event.kind, found) {
+            (EventKind::Destroy, None) => Applied::Same,
+            (EventKind::Destroy, Some(slot)) => self.end(slot, hash, at),
+            (EventKind::New | EventKind::Update | EventKind::Listed, None) => {
+                self.begin(event, hash, at, worth)
+            }
+            // What an event has told since the listing began is newer than the listing.
+            (EventKind::Listed, Some(slot)) if self.meta[slot.0 as usize].round == at.round => {
+                Applied::Same
+            }
+            (EventKind::New | EventKind::Update | EventKind::Listed, Some(slot)) => {
+                self.change(event, slot, hash, at, worth)
+            }
+        }
+    }
+
+    /// Ends the flows in some slots that the current listing and the events since it began have
+    /// not named; returns how many, and where to go on until there is nothing left to look at.
+    pub fn sweep(&mut self, from: Slot, slots: u32, at: Circumstances) -> (u32, Option<Slot>) {
+        let end = self.slots().min(from.0.saturating_add(slots));
+        let mut swept = 0;
+        for slot in from.0..end {
+            let meta = &self.meta[slot as usize];
+            if matches!(meta.kind, Kind::Flow | Kind::Held) && meta.round != at.round {
+                let hash = self.key.of_key(&self.flows[slot as usize].key());
+                self.end(Slot(slot), hash, at);
+                swept += 1;
+            }
+        }
+        (swept, (end < self.slots()).then_some(Slot(end)))
+    }
+
+    /// Gives a flow the next version without changing it (rule C6).
+    pub fn touch(&mut self, slot: Slot, now: Secs) {
+        if self.meta[slot.0 as usize].kind == Kind::Flow {
+            self.announce(slot.0, now);
+        }
+    }
+
+    /// Forgets every flow and tombstone, without a word to the peers; cursors stay.
+    pub fn clear(&mut self) {
+        for slot in 0..self.slots() {
+            match self.meta[slot as usize].kind {
+                Kind::Flow | Kind::Tombstone => {
+                    self.list.unlink(&mut self.meta, slot);
+                    self.release(slot);
+                }
+                Kind::Held => self.release(slot),
+                Kind::Free | Kind::Cursor => {}
+            }
+        }
+        self.index.clear();
+        self.tombstones.clear();
+        self.rares.clear();
+        self.digest.clear();
+        self.tracked = 0;
+    }
+
+    fn find_hashed(&self, hash: u64, key: &FlowKey) -> Option<Slot> {
+        let found = self
+            .index
+            .find(hash, |&slot| self.flows[slot as usize].key() == *key);
+        found.map(|&slot| Slot(slot))
+    }
+
+    fn begin(
+        &mut self,
+        event: &FlowEvent,
+        hash: u64,
+        at: Circumstances,
+        worth: impl Fn(&Flow, Secs) -> bool,
+    ) -> Applied {
+        if self.tracked >= self.flows_max {
+            return Applied::Full;
+        }
+        let slot = self.take_slot();
+        self.flows[slot as usize] = event.flow;
+        let rare = self.rares.set(NIL, &event.rare);
+        self.meta[slot as usize] = Meta {
+            seen: at.now,
+            rare,
+            announced: at.now,
+            kind: Kind::Held,
+            round: at.round,
+            era: at.era,
+            ..Meta::FREE
+        };
+        let (key, flows) = (self.key, &self.flows);
+        self.index
+            .insert_unique(hash, slot, |&slot| key.of_key(&flows[slot as usize].key()));
+        self.tracked += 1;
+        if worth(&event.flow, 0) {
+            self.enter(slot, hash, at.now);
+            return Applied::Changed;
+        }
+        Applied::Same
+    }
+
+    fn change(
+        &mut self,
+        event: &FlowEvent,
+        slot: Slot,
+        hash: u64,
+        at: Circumstances,
+        worth: impl Fn(&Flow, Secs) -> bool,
+    ) -> Applied {
+        let slot = slot.0;
+        let old_value = self.value_hash(slot, hash);
+        let touch = self.is_half_over(slot, event, at.now);
+        self.merge(slot, event, at);
+        let meta = self.meta[slot as usize];
+        let flow = &self.flows[slot as usize];
+        let age = match meta.kind {
+            Kind::Held => at.now.saturating_sub(meta.announced),
+            // Old enough once is old enough for good.
+            _ => Secs::MAX,
+        };
+        match (meta.kind == Kind::Flow, worth(flow, age)) {
+            (false, false) => Applied::Same,
+            (false, true) => {
+                self.enter(slot, hash, at.now);
+                Applied::Changed
+            }
+            (true, true) => {
+                let new_value = self.value_hash(slot, hash);
+                if new_value != old_value {
+                    self.digest.replace(hash, old_value, new_value);
+                }
+                if new_value == old_value && !touch {
+                    return Applied::Same;
+                }
+                self.announce(slot, at.now);
+                Applied::Changed
+            }
+            (true, false) => {
+                self.digest.remove(hash, old_value);
+                self.list.unlink(&mut self.meta, slot);
+                let meta = &mut self.meta[slot as usize];
+                (meta.kind, meta.version, meta.announced) = (Kind::Held, Meta::NO_VERSION, at.now);
+                self.bury(hash, at.listeners);
+                Applied::Changed
+            }
+        }
+    }
+
+    /// Writes what an event carried over what is there. An attribute that an update lacks is
+    /// unchanged, except for the mark; a new life and a listing say everything.
+    fn merge(&mut self, slot: u32, event: &FlowEvent, at: Circumstances) {
+        let meta = &mut self.meta[slot as usize];
+        let flow = &mut self.flows[slot as usize];
+        meta.round = at.round;
+        if event.kind != EventKind::Update {
+            *flow = event.flow;
+            meta.seen = at.now;
+            meta.rare = self.rares.set(meta.rare, &event.rare);
+            if event.kind == EventKind::New {
+                meta.era = at.era;
+            }
+            return;
+        }
+        let old = *flow;
+        *flow = event.flow;
+        if !event.present.has(Present::PROTOINFO) {
+            flow.proto = old.proto;
+        }
+        if !event.present.has(Present::STATUS) {
+            flow.status = old.status;
+        }
+        if event.present.has(Present::TIMEOUT) {
+            meta.seen = at.now;
+        } else {
+            flow.timeout_secs = old.timeout_secs;
+        }
+        if meta.rare == NIL && event.rare.is_empty() {
+            return;
+        }
+        let mut rare = self.rares.at(meta.rare).copied().unwrap_or_default();
+        if event.present.has(Present::LABELS) {
+            rare.labels = event.rare.labels;
+        }
+        if event.present.has(Present::HELPER) {
+            rare.helper = event.rare.helper;
+        }
+        if event.present.has(Present::SEQADJ) {
+            rare.seqadj_orig = event.rare.seqadj_orig.or(rare.seqadj_orig);
+            rare.seqadj_reply = event.rare.seqadj_reply.or(rare.seqadj_reply);
+        }
+        if event.present.has(Present::SYNPROXY) {
+            rare.synproxy = event.rare.synproxy;
+        }
+        if event.present.has(Present::MASTER) {
+            rare.master = event.rare.master;
+        }
+        meta.rare = self.rares.set(meta.rare, &rare);
+    }
+
+    /// True if half of the timeout that the peers know is over and the kernel tells a later end:
+    /// packets have refreshed it, which makes no event.
+    fn is_half_over(&self, slot: u32, event: &FlowEvent, now: Secs) -> bool {
+        let meta = &self.meta[slot as usize];
+        let known = self.flows[slot as usize].timeout_secs;
+        let since_announced = now.saturating_sub(meta.announced);
+        event.present.has(Present::TIMEOUT)
+            && since_announced > known / 2
+            && event.flow.timeout_secs > known.saturating_sub(now.saturating_sub(meta.seen))
+    }
+
+    fn end(&mut self, slot: Slot, hash: u64, at: Circumstances) -> Applied {
+        let slot = slot.0;
+        let found = self.index.find_entry(hash, |&held| held == slot);
+        found.expect("a flow is in the index").remove();
+        self.tracked -= 1;
+        if self.meta[slot as usize].kind == Kind::Held {
+            self.rares.release(self.meta[slot as usize].rare);
+            self.release(slot);
+            return Applied::Same;
+        }
+        let value = self.value_hash(slot, hash);
+        self.digest.remove(hash, value);
+        self.rares.release(self.meta[slot as usize].rare);
+        self.list.unlink(&mut self.meta, slot);
+        self.release(slot);
+        self.bury(hash, at.listeners);
+        Applied::Changed
+    }
+
+    /// A held flow starts to replicate.
+    fn enter(&mut self, slot: u32, hash: u64, now: Secs) {
+        self.unbury(hash);
+        self.tail += 1;
+        let value = self.value_hash(slot, hash);
+        self.digest.add(hash, value);
+        let meta = &mut self.meta[slot as usize];
+        (meta.kind, meta.version, meta.announced) = (Kind::Flow, self.tail, now);
+        self.list.push_back(&mut self.meta, slot);
+    }
+
+    fn announce(&mut self, slot: u32, now: Secs) {
+        self.tail += 1;
+        let meta = &mut self.meta[slot as usize];
+        (meta.version, meta.announced) = (self.tail, now);
+        self.list.move_to_back(&mut self.meta, slot);
+    }
+
+    fn value_hash(&self, slot: u32, hash: u64) -> u64 {
+        let rare = self.rares.at(self.meta[slot as usize].rare);
+        self.key.of_value(hash, &self.flows[slot as usize], rare)
+    }
+
+    fn take_slot(&mut self) -> u32 {
+        match self.free {
+            NIL => {
+                self.flows.push(Flow::default());
+                self.meta.push(Meta::FREE);
+                self.slots() - 1
+            }
+            slot => {
+                self.free = self.meta[slot as usize].next;
+                slot
+            }
+        }
+    }
+
+    fn release(&mut self, slot: u32) {
+        self.meta[slot as usize] = Meta {
+            next: self.free,
+            ..Meta::FREE
+        };
+        self.free = slot;
+    }
+}
+
+#[cfg(test)]
+mod tests;

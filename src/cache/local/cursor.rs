@@ -1,0 +1,98 @@
+//! Readers of the list: the sender's live and backfill cursors.
+
+use super::super::list::{Kind, Meta};
+use super::{Flow, Local, Rare, Secs, Slot};
+
+/// A reader's place in the list. Must be given back with `Local::close`.
+#[derive(Debug)]
+pub struct Cursor(u32);
+
+/// What a slot has to send.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Entry<'a> {
+    /// A flow.
+    Flow {
+        /// The flow.
+        flow: &'a Flow,
+        /// Its rare attributes, if any.
+        rare: Option<&'a Rare>,
+        /// How long ago the kernel told its timeout.
+        age: Secs,
+    },
+    /// The end of the flow with this key hash.
+    Tombstone {
+        /// Key hash.
+        hash: u64,
+    },
+}
+
+impl Local {
+    /// A cursor before everything.
+    pub fn open_at_start(&mut self) -> Cursor {
+        let slot = self.cursor_slot();
+        self.list.push_front(&mut self.meta, slot);
+        Cursor(slot)
+    }
+
+    /// A cursor behind everything.
+    pub fn open_at_end(&mut self) -> Cursor {
+        let slot = self.cursor_slot();
+        self.list.push_back(&mut self.meta, slot);
+        Cursor(slot)
+    }
+
+    /// Gives a cursor back.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a closed cursor must not be used again"
+    )]
+    pub fn close(&mut self, cursor: Cursor) {
+        self.list.unlink(&mut self.meta, cursor.0);
+        self.release(cursor.0);
+    }
+
+    /// The slot behind a cursor and its version; `None` at the end.
+    #[must_use]
+    pub fn peek(&self, cursor: &Cursor) -> Option<(Slot, u64)> {
+        let slot = self.list.next_entry(&self.meta, cursor.0)?;
+        Some((slot, self.meta[slot.0 as usize].version))
+    }
+
+    /// Moves a cursor behind a slot that `peek` gave.
+    pub fn pass(&mut self, cursor: &Cursor, slot: Slot) {
+        self.list.move_after(&mut self.meta, slot.0, cursor.0);
+    }
+
+    /// What a slot has to send.
+    #[must_use]
+    pub fn entry(&self, slot: Slot, now: Secs) -> Option<Entry<'_>> {
+        let meta = self.meta.get(slot.0 as usize)?;
+        match meta.kind {
+            Kind::Free | Kind::Held | Kind::Cursor => None,
+            Kind::Flow => Some(Entry::Flow {
+                flow: &self.flows[slot.0 as usize],
+                rare: self.rares.at(meta.rare),
+                age: now.saturating_sub(meta.seen),
+            }),
+            Kind::Tombstone => Some(Entry::Tombstone {
+                hash: meta.tombstone_hash(),
+            }),
+        }
+    }
+
+    /// What a slot has to send if it has not changed since `tail` was the last version.
+    #[must_use]
+    pub fn unchanged_entry(&self, slot: Slot, tail: u64, now: Secs) -> Option<Entry<'_>> {
+        let version = self.meta.get(slot.0 as usize)?.version;
+        (version <= tail).then(|| self.entry(slot, now)).flatten()
+    }
+
+    fn cursor_slot(&mut self) -> u32 {
+        let slot = self.take_slot();
+        self.meta[slot as usize] = Meta {
+            kind: Kind::Cursor,
+            ..Meta::FREE
+        };
+        slot
+    }
+}

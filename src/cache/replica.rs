@@ -1,0 +1,257 @@
+//! A replica: what a peer's kernel tracks, as far as the peer has told.
+//!
+//! Every flow carries the stamp of the datagram that told it; the higher stamp wins, in any order
+//! of arrival. docs/protocol.md section 6 states the rules (T4, R3, R5, R6, M3).
+
+use hashbrown::HashTable;
+
+use super::rares::Rares;
+use super::{Digest, HashKey, NIL, Secs, Slot};
+use crate::flow::{Flow, FlowKey, Rare};
+
+/// The table of one peer's flows.
+#[derive(Debug)]
+pub struct Replica {
+    flows: Vec<Flow>,
+    meta: Vec<Meta>,
+    free: u32,
+    rares: Rares,
+    index: HashTable<u32>,
+    key: HashKey,
+    digest: Digest,
+    flows_max: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Meta {
+    /// Stamp of the datagram that told the flow; 0 for a free slot.
+    stamp: u64,
+    /// When the peer's kernel told the timeout, by our clock.
+    seen: Secs,
+    /// Index of the rare attributes; the next free slot in a free one.
+    rare: u32,
+}
+
+const _: () = assert!(size_of::<Meta>() == 16);
+
+/// What storing a flow did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stored {
+    /// It is in the table.
+    Yes,
+    /// What is there is as new or newer.
+    Stale,
+    /// `flows_max` is reached: refused, nothing is evicted for it (rule R5).
+    Full,
+}
+
+impl Replica {
+    /// An empty replica, hashed with the key of the peer it belongs to.
+    #[must_use]
+    pub fn new(key: HashKey, flows_max: u32) -> Self {
+        Self {
+            flows: Vec::new(),
+            meta: Vec::new(),
+            free: NIL,
+            rares: Rares::default(),
+            index: HashTable::new(),
+            key,
+            digest: Digest::default(),
+            flows_max,
+        }
+    }
+
+    /// The key of the table's hashes.
+    #[must_use]
+    pub fn hash_key(&self) -> HashKey {
+        self.key
+    }
+
+    /// Count and sums.
+    #[must_use]
+    pub fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    /// Slots to walk.
+    #[must_use]
+    pub fn slots(&self) -> u32 {
+        self.meta.len() as u32
+    }
+
+    /// The flow in a slot with its rare attributes, if one is there.
+    #[must_use]
+    pub fn flow(&self, slot: Slot) -> Option<(&Flow, Option<&Rare>)> {
+        let meta = self
+            .meta
+            .get(slot.0 as usize)
+            .filter(|meta| meta.stamp != 0)?;
+        Some((&self.flows[slot.0 as usize], self.rares.at(meta.rare)))
+    }
+
+    /// The flow with a key.
+    #[must_use]
+    pub fn find(&self, key: &FlowKey) -> Option<Slot> {
+        self.find_hashed(self.key.of_key(key), key).map(Slot)
+    }
+
+    /// Stamp of the flow in a slot; 0 for none.
+    #[must_use]
+    pub fn stamp(&self, slot: Slot) -> u64 {
+        self.meta.get(slot.0 as usize).map_or(0, |meta| meta.stamp)
+    }
+
+    /// What is left at least of the timeout of the flow in a slot.
+    #[must_use]
+    pub fn timeout_left(&self, slot: Slot, now: Secs) -> Secs {
+        let age = now.saturating_sub(self.meta[slot.0 as usize].seen);
+        self.flow(slot)
+            .map_or(0, |(flow, _)| flow.timeout_secs.saturating_sub(age))
+    }
+
+    /// Stores a flow unless a newer word on it is there. `seen` is when the peer's kernel told the
+    /// timeout, by our clock; `hash` the hash of the flow's key.
+    pub fn store(&mut self, hash: u64, flow: &Flow, rare: &Rare, stamp: u64, seen: Secs) -> Stored {
+        debug_assert!(stamp > 0, "stamps start at 1");
+        let value = self.key.of_value(hash, flow, Some(rare));
+        if let Some(slot) = self.find_hashed(hash, &flow.key()) {
+            let at = slot as usize;
+            if self.meta[at].stamp >= stamp {
+                return Stored::Stale;
+            }
+            let old_value =
+                self.key
+                    .of_value(hash, &self.flows[at], self.rares.at(self.meta[at].rare));
+            self.digest.replace(hash, old_value, value);
+            self.flows[at] = *flow;
+            let rare = self.rares.set(self.meta[at].rare, rare);
+            self.meta[at] = Meta { stamp, seen, rare };
+            return Stored::Yes;
+        }
+        if self.digest.flows() >= u64::from(self.flows_max) {
+            return Stored::Full;
+        }
+        let slot = self.take_slot();
+        self.flows[slot as usize] = *flow;
+        let rare = self.rares.set(NIL, rare);
+        self.meta[slot as usize] = Meta { stamp, seen, rare };
+        self.digest.add(hash, value);
+        let (key, flows) = (self.key, &self.flows);
+        self.index
+            .insert_unique(hash, slot, |&slot| key.of_key(&flows[slot as usize].key()));
+        Stored::Yes
+    }
+
+    /// Removes every flow of a key hash that is older than a tombstone's stamp (rule T4); returns
+    /// how many.
+    pub fn remove(&mut self, hash: u64, stamp: u64) -> u32 {
+        let mut removed = 0;
+        loop {
+            let (key, flows, meta) = (self.key, &self.flows, &self.meta);
+            let older = |&slot: &u32| {
+                meta[slot as usize].stamp < stamp && key.of_key(&flows[slot as usize].key()) == hash
+            };
+            let Ok(found) = self.index.find_entry(hash, older) else {
+                return removed;
+            };
+            let (slot, _) = found.remove();
+            self.release(slot, hash);
+            removed += 1;
+        }
+    }
+
+    /// Removes every flow with a lower stamp (rule M3); returns how many.
+    ///
+    /// Walks the whole table: about 2 ms for a million flows, once per full pass.
+    pub fn sweep(&mut self, stamp: u64) -> u32 {
+        let mut swept = 0;
+        for slot in 0..self.slots() {
+            let meta = &self.meta[slot as usize];
+            if meta.stamp != 0 && meta.stamp < stamp {
+                let hash = self.key.of_key(&self.flows[slot as usize].key());
+                let found = self.index.find_entry(hash, |&held| held == slot);
+                found.expect("a flow is in the index").remove();
+                self.release(slot, hash);
+                swept += 1;
+            }
+        }
+        swept
+    }
+
+    /// Hashes the table anew with another key; does nothing if it is the same.
+    ///
+    /// Walks the whole table, once when a peer comes back with another key.
+    pub fn rehash(&mut self, key: HashKey) {
+        if key == self.key {
+            return;
+        }
+        self.key = key;
+        self.digest.clear();
+        self.index.clear();
+        for slot in 0..self.slots() {
+            let meta = &self.meta[slot as usize];
+            if meta.stamp == 0 {
+                continue;
+            }
+            let flow = &self.flows[slot as usize];
+            let hash = key.of_key(&flow.key());
+            self.digest
+                .add(hash, key.of_value(hash, flow, self.rares.at(meta.rare)));
+            let flows = &self.flows;
+            self.index
+                .insert_unique(hash, slot, |&slot| key.of_key(&flows[slot as usize].key()));
+        }
+    }
+
+    /// Forgets every flow (rule R6).
+    pub fn clear(&mut self) {
+        self.flows.clear();
+        self.meta.clear();
+        self.free = NIL;
+        self.rares.clear();
+        self.index.clear();
+        self.digest.clear();
+    }
+
+    fn find_hashed(&self, hash: u64, key: &FlowKey) -> Option<u32> {
+        self.index
+            .find(hash, |&slot| self.flows[slot as usize].key() == *key)
+            .copied()
+    }
+
+    fn take_slot(&mut self) -> u32 {
+        match self.free {
+            NIL => {
+                self.flows.push(Flow::default());
+                self.meta.push(Meta {
+                    stamp: 0,
+                    seen: 0,
+                    rare: NIL,
+                });
+                self.slots() - 1
+            }
+            slot => {
+                self.free = self.meta[slot as usize].rare;
+                slot
+            }
+        }
+    }
+
+    fn release(&mut self, slot: u32, hash: u64) {
+        let rare = self.meta[slot as usize].rare;
+        let value = self
+            .key
+            .of_value(hash, &self.flows[slot as usize], self.rares.at(rare));
+        self.digest.remove(hash, value);
+        self.rares.release(rare);
+        self.meta[slot as usize] = Meta {
+            stamp: 0,
+            seen: 0,
+            rare: self.free,
+        };
+        self.free = slot;
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,144 @@
+//! `commit`, `promote`, `demote`, `notify`, `flush` and `resync`: carried out by the daemon, and
+//! reported here with what came of it.
+//!
+//! The daemon yields an object of which every field may be missing: `role` (of
+//! [`Role`]), `term`, `commit` (a [`CommitStatus`]) and `flows` (how many were affected). A
+//! bare [`CommitStatus`] is understood too.
+
+use std::io::Write;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{CliError, Exit, Place};
+use crate::control::message::Request;
+use crate::engine::status::{CommitStatus, Role};
+
+/// `commit` that leaves flows out of the kernel has not done what it was asked. The others have:
+/// the role has changed, whatever became of single flows.
+pub(super) fn execute(
+    name: &str,
+    request: &Request,
+    place: &Place,
+    out: &mut impl Write,
+) -> Result<Exit, CliError> {
+    let value = place.connect()?.call(request, |_| Ok(()))?;
+    let outcome = Outcome::of(&value);
+    write!(out, "{}", outcome.render(name))?;
+    let failed = outcome.commit.as_ref().map_or(0, failed);
+    match (request, failed) {
+        (Request::Commit, 1..) => Ok(Exit::Failed),
+        _ => Ok(Exit::Done),
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Outcome {
+    role: Option<Role>,
+    term: Option<u64>,
+    commit: Option<CommitStatus>,
+    flows: Option<u64>,
+}
+
+impl Outcome {
+    fn of(value: &Value) -> Self {
+        if let Ok(commit) = CommitStatus::deserialize(value) {
+            return Self {
+                commit: Some(commit),
+                ..Self::default()
+            };
+        }
+        Self::deserialize(value).unwrap_or_default()
+    }
+
+    fn render(&self, name: &str) -> String {
+        let mut text = String::new();
+        if let Some(role) = self.role {
+            text += role_word(role);
+            if let Some(term) = self.term {
+                text += &format!(", term {term}");
+            }
+            text.push('\n');
+        }
+        if let Some(commit) = &self.commit {
+            text += &commit_lines(commit, |number| number.to_string());
+        }
+        if let Some(flows) = self.flows {
+            text += &format!("{name}: {flows} flows\n");
+        }
+        if text.is_empty() {
+            text = format!("{name}: done\n");
+        }
+        text
+    }
+}
+
+pub(super) fn role_word(role: Role) -> &'static str {
+    match role {
+        Role::Standby => "standby",
+        Role::Promoting => "promoting",
+        Role::Active => "active",
+    }
+}
+
+/// How many flows came to which end, then a line for each reason why some did not make it.
+pub(super) fn commit_lines(commit: &CommitStatus, number: impl Fn(u64) -> String) -> String {
+    let mut text = format!(
+        "{} flows: {} created, {} already there, {} replaced; {} failed; {} ms\n",
+        number(commit.total),
+        number(commit.created),
+        number(commit.already),
+        number(commit.replaced),
+        number(failed(commit)),
+        number(commit.elapsed_ms),
+    );
+    if commit.without_helper > 0 {
+        text += &format!(
+            "  {} created without the helper, which this kernel does not know\n",
+            number(commit.without_helper)
+        );
+    }
+    for group in &commit.failed {
+        text += &format!("  {} failed: {}\n", number(group.flows), group.reason);
+    }
+    text
+}
+
+fn failed(commit: &CommitStatus) -> u64 {
+    commit.failed.iter().map(|group| group.flows).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_commit_says_how_many_of_each_outcome() {
+        let value = json!({
+            "running": false, "elapsed_ms": 12, "total": 500, "created": 480, "already": 12,
+            "replaced": 5, "without_helper": 2,
+            "failed": [{"reason": "the kernel's table is full", "flows": 3}],
+        });
+        let expected = "500 flows: 480 created, 12 already there, 5 replaced; 3 failed; 12 ms\n  \
+                        2 created without the helper, which this kernel does not know\n  \
+                        3 failed: the kernel's table is full\n";
+
+        assert_eq!(Outcome::of(&value).render("commit"), expected);
+        let promoted = json!({"role": "active", "term": 4, "commit": value});
+        assert_eq!(
+            Outcome::of(&promoted).render("promote"),
+            format!("active, term 4\n{expected}")
+        );
+    }
+
+    #[test]
+    fn what_yields_nothing_is_done_and_what_counts_flows_counts_them() {
+        assert_eq!(Outcome::of(&Value::Null).render("demote"), "demote: done\n");
+        assert_eq!(
+            Outcome::of(&json!({"flows": 7})).render("flush local"),
+            "flush local: 7 flows\n"
+        );
+    }
+}

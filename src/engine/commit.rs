@@ -1,0 +1,227 @@
+//! The commit: the flows of the replicas into the kernel, masters before their children,
+//! translated flows first.
+//!
+//! It merges. A flow that the kernel has, as it should be and tracked since this node last lost
+//! the active role, is left alone: it is as new as the replica or newer. One that differs, or that
+//! was tracked before that and so has a stale window, is deleted and created anew. So a second
+//! commit finds everything in place and changes nothing.
+
+use std::collections::BTreeMap;
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use super::batch::{Batches, Writing};
+use super::restore::{Failure, Message, Restore, Verdict};
+use super::status::{CommitStatus, FailedFlows};
+use crate::cache::{Local, Secs, Slot};
+use crate::ctnetlink::request::{Answer, KernelRequest};
+use crate::flow::{Flow, Rare};
+use crate::replication::Peer;
+use crate::wire::Name;
+
+/// Slots of a replica that one step looks at: well under a millisecond.
+const SLOTS_PER_STEP: u32 = 8_192;
+
+/// Order in which the flows of a replica go.
+const PASSES: [Pass; 3] = [Pass::Translated, Pass::Plain, Pass::Children];
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Pass {
+    /// Flows without a master that are translated: without their entry they break at once.
+    Translated,
+    /// The other flows without a master.
+    Plain,
+    /// Flows of an expectation, whose masters are there by now.
+    Children,
+}
+
+impl Pass {
+    fn of(flow: &Flow, rare: Option<&Rare>) -> Self {
+        if rare.is_some_and(|rare| rare.master.is_some()) {
+            Self::Children
+        } else if flow.is_nat() {
+            Self::Translated
+        } else {
+            Self::Plain
+        }
+    }
+}
+
+/// A running commit.
+#[derive(Debug)]
+pub(super) struct Commit {
+    began: Instant,
+    walks: VecDeque<Walk>,
+    again: VecDeque<Box<Restore>>,
+    batches: Batches<Message>,
+    failed: BTreeMap<Failure, u64>,
+    status: CommitStatus,
+}
+
+/// A walk over a part of one replica.
+#[derive(Debug)]
+struct Walk {
+    peer: Name,
+    pass: Option<Pass>,
+    /// Only flows with a higher stamp than this: what came in while the commit ran.
+    above: u64,
+    slot: u32,
+}
+
+/// What a commit needs of the engine.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Around<'a> {
+    pub(super) local: &'a Local,
+    pub(super) era: u8,
+    pub(super) peers: &'a [Peer],
+    pub(super) secs: Secs,
+    pub(super) grace_secs: u32,
+}
+
+impl Commit {
+    /// A commit of the replicas of some peers.
+    pub(super) fn new<'a>(peers: impl Iterator<Item = &'a Peer>, now: Instant) -> Self {
+        let mut total = 0;
+        let mut first = Vec::new();
+        let mut last = Vec::new();
+        for peer in peers {
+            let Some(replica) = peer.replica() else { continue };
+            total += replica.digest().flows();
+            first.push(peer.name());
+            let (peer, above) = (peer.name(), peer.high());
+            last.push(Walk { peer, pass: None, above, slot: 0 });
+        }
+        let walks = PASSES.into_iter().flat_map(|pass| {
+            first.iter().map(move |&peer| Walk { peer, pass: Some(pass), above: 0, slot: 0 })
+        });
+        Self {
+            began: now,
+            walks: walks.chain(last).collect(),
+            again: VecDeque::new(),
+            batches: Batches::new(),
+            failed: BTreeMap::new(),
+            status: CommitStatus { running: true, total, ..CommitStatus::default() },
+        }
+    }
+
+    /// True while a batch could be written without waiting for the kernel.
+    pub(super) fn is_hungry(&self) -> bool {
+        self.batches.has_room() && !(self.walks.is_empty() && self.again.is_empty())
+    }
+
+    /// True when there is nothing left to do.
+    pub(super) fn is_done(&self) -> bool {
+        self.walks.is_empty() && self.again.is_empty() && self.batches.is_empty()
+    }
+
+    /// Progress or outcome.
+    pub(super) fn status(&self, now: Instant) -> CommitStatus {
+        let elapsed = now.saturating_duration_since(self.began);
+        let failed = self.failed.iter().map(|(failure, &flows)| FailedFlows {
+            reason: failure.reason(),
+            flows,
+        });
+        CommitStatus {
+            running: !self.is_done(),
+            elapsed_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
+            failed: failed.collect(),
+            ..self.status.clone()
+        }
+    }
+
+    /// Writes the next batch into `out`.
+    pub(super) fn next_batch(
+        &mut self,
+        around: Around<'_>,
+        next_seq: &mut u32,
+        out: &mut Vec<u8>,
+    ) -> Option<KernelRequest> {
+        if !self.batches.has_room() {
+            return None;
+        }
+        let mut batch = self.batches.begin(out, next_seq);
+        while batch.room() >= 2 {
+            let Some(restore) = self.again.pop_front() else { break };
+            restore.write(&mut batch);
+        }
+        let mut slots = SLOTS_PER_STEP;
+        while let Some(walk) = self.walks.front_mut() {
+            match walk.step(around, &mut slots, &mut batch, &mut self.status) {
+                Step::Over => {
+                    self.walks.pop_front();
+                }
+                Step::Enough => break,
+            }
+        }
+        self.batches.send(batch)
+    }
+
+    /// The kernel has done a batch.
+    pub(super) fn on_done(&mut self, last_seq: u32, is_answered: bool, answers: Vec<Answer>) {
+        let Self { batches, again, failed, status, .. } = self;
+        batches.settle(last_seq, answers, |message, answer| {
+            let Message::Decide(restore) = message else { return };
+            match restore.judge(answer, is_answered) {
+                Verdict::Created => status.created += 1,
+                Verdict::Replaced => status.replaced += 1,
+                Verdict::WithoutHelper => status.without_helper += 1,
+                Verdict::Already => status.already += 1,
+                Verdict::Again(restore) => again.push_back(restore),
+                Verdict::Failed(failure) => *failed.entry(failure).or_default() += 1,
+            }
+        });
+    }
+}
+
+enum Step {
+    /// The walk has seen everything.
+    Over,
+    /// The batch is full, or enough slots were looked at.
+    Enough,
+}
+
+impl Walk {
+    fn step(
+        &mut self,
+        around: Around<'_>,
+        slots: &mut u32,
+        batch: &mut Writing<'_, Message>,
+        status: &mut CommitStatus,
+    ) -> Step {
+        let peer = around.peers.iter().find(|peer| peer.name() == self.peer);
+        let Some(replica) = peer.and_then(Peer::replica) else { return Step::Over };
+        while self.slot < replica.slots() {
+            if *slots == 0 || batch.room() < 2 {
+                return Step::Enough;
+            }
+            *slots -= 1;
+            let slot = Slot(self.slot);
+            self.slot += 1;
+            let Some((flow, rare)) = replica.flow(slot) else { continue };
+            if replica.stamp(slot) <= self.above
+                || self.pass.is_some_and(|pass| pass != Pass::of(flow, rare))
+            {
+                continue;
+            }
+            if self.above > 0 {
+                status.total += 1;
+            }
+            let left = replica.timeout_left(slot, around.secs);
+            let restore = Restore::new(flow, rare, left, around.grace_secs);
+            let held = around.local.find(&flow.key());
+            match held.and_then(|slot| Some((slot, around.local.flow(slot)?))) {
+                None => restore.write(batch),
+                Some((slot, held)) if is_right(held, flow) && around.local.era(slot) == around.era => {
+                    status.already += 1;
+                }
+                Some((_, held)) => restore.replacing(held).write(batch),
+            }
+        }
+        Step::Over
+    }
+}
+
+/// The entry is the flow: same ways, same translation.
+fn is_right(held: &Flow, flow: &Flow) -> bool {
+    held.reply == flow.reply && held.zone == flow.zone
+}

@@ -1,0 +1,291 @@
+//! The mirror of the kernel's table: events and listings into the local cache.
+//!
+//! A listing races with events. What an event touched since the listing began keeps the event's
+//! word, an end included; what neither named is gone. Events that were missed make the table dirty
+//! until a listing that nothing interrupted has repaired it.
+
+use std::time::{Duration, Instant};
+
+use hashbrown::HashTable;
+
+use super::notice::Notice;
+use crate::cache::local::{Applied, Circumstances};
+use crate::cache::{Local, Secs, Slot};
+use crate::flow::filter::{LocalAddresses, Policy};
+use crate::flow::{EventKind, FlowEvent};
+
+/// Slots that a step of the sweep looks at: well under a millisecond.
+const SWEEP_SLOTS: u32 = 16_384;
+/// Ends remembered while a listing runs; one more makes the listing worthless, and it is repeated.
+const GONE_MAX: usize = 1 << 20;
+/// Listings start at least this far apart, so that one overrun after another does not turn into
+/// one listing after another.
+const LISTING_INTERVAL_MIN: Duration = Duration::from_millis(250);
+
+/// The local cache and what is known of its completeness.
+#[derive(Debug)]
+pub(super) struct Mirror {
+    pub(super) local: Local,
+    policy: Policy,
+    addresses: LocalAddresses,
+    own_port_id: u32,
+    round: u8,
+    /// How often this node has lost the active role.
+    pub(super) era: u8,
+    listing: Listing,
+    listing_began: Option<Instant>,
+    /// Hashes of the keys whose end was told since the listing began.
+    gone: HashTable<u64>,
+    swept: u64,
+    scrub_interval: Duration,
+    is_complete: bool,
+    missed_events: bool,
+    is_full: bool,
+    full_since_listing: bool,
+    pub(super) counters: MirrorCounters,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Listing {
+    /// The next one is due.
+    DueAt(Instant),
+    /// The kernel is listing; `is_worthless` if something was missed since it began.
+    Running { is_worthless: bool },
+    /// What was not named is being removed, from this slot on.
+    Sweeping(Slot),
+}
+
+/// What the mirror has seen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct MirrorCounters {
+    pub(super) events: u64,
+    pub(super) echoes: u64,
+    pub(super) overruns: u64,
+    pub(super) listings: u64,
+    pub(super) listings_interrupted: u64,
+    pub(super) refused_flows: u64,
+    pub(super) swept_flows: u64,
+}
+
+impl Mirror {
+    pub(super) fn new(
+        local: Local,
+        policy: Policy,
+        own_port_id: u32,
+        scrub_interval: Duration,
+        now: Instant,
+    ) -> Self {
+        Self {
+            local,
+            policy,
+            addresses: LocalAddresses::default(),
+            own_port_id,
+            round: 0,
+            era: 0,
+            listing: Listing::DueAt(now),
+            listing_began: None,
+            gone: HashTable::new(),
+            swept: 0,
+            scrub_interval,
+            is_complete: false,
+            missed_events: false,
+            is_full: false,
+            full_since_listing: false,
+            counters: MirrorCounters::default(),
+        }
+    }
+
+    /// The first listing is complete.
+    pub(super) fn is_complete(&self) -> bool {
+        self.is_complete
+    }
+
+    /// The table is known to miss something.
+    pub(super) fn is_dirty(&self) -> bool {
+        self.missed_events || self.is_full
+    }
+
+    /// `flows_max` is reached.
+    pub(super) fn is_full(&self) -> bool {
+        self.is_full
+    }
+
+    /// Complete, and nothing is known to be missing.
+    pub(super) fn is_whole(&self) -> bool {
+        self.is_complete && !self.is_dirty()
+    }
+
+    /// Events, in order. True if the peers must hear of something.
+    pub(super) fn on_events(&mut self, secs: Secs, events: &[FlowEvent], listeners: u8) -> bool {
+        let mut has_changed = false;
+        for event in events {
+            self.counters.events += 1;
+            if event.port_id != 0 && event.port_id == self.own_port_id {
+                self.counters.echoes += 1;
+            }
+            if event.kind == EventKind::Destroy && self.listing_runs() {
+                self.remember_end(event);
+            }
+            has_changed |= self.apply(secs, event, listeners);
+        }
+        has_changed
+    }
+
+    /// Events were missed.
+    pub(super) fn on_overrun(&mut self, now: Instant) -> Notice {
+        self.counters.overruns += 1;
+        self.missed_events = true;
+        self.want_listing(now);
+        Notice::Overrun
+    }
+
+    /// This node's own addresses have changed, and with them perhaps what replicates.
+    pub(super) fn on_addresses(&mut self, now: Instant, addresses: LocalAddresses) {
+        if addresses != self.addresses {
+            self.addresses = addresses;
+            if self.policy != Policy::Everything {
+                self.want_listing(now);
+            }
+        }
+    }
+
+    /// Part of the running listing.
+    pub(super) fn on_listed(&mut self, secs: Secs, flows: &[FlowEvent], listeners: u8) -> bool {
+        let mut has_changed = false;
+        if self.listing_runs() {
+            for event in flows {
+                let hash = self.local.hash_key().of_key(&event.flow.key());
+                if self.gone.find(hash, |&gone| gone == hash).is_none() {
+                    has_changed |= self.apply(secs, event, listeners);
+                }
+            }
+        }
+        has_changed
+    }
+
+    /// The listing is over.
+    pub(super) fn on_listing_ended(&mut self, now: Instant, is_complete: bool) {
+        if let Listing::Running { is_worthless } = self.listing {
+            self.listing = if is_complete && !is_worthless {
+                Listing::Sweeping(Slot(0))
+            } else {
+                self.counters.listings_interrupted += 1;
+                Listing::DueAt(self.earliest(now))
+            };
+        }
+    }
+
+    /// Goes on with the sweep. True if the peers must hear of something; a notice when the table
+    /// became whole.
+    pub(super) fn on_timeout(
+        &mut self,
+        now: Instant,
+        secs: Secs,
+        listeners: u8,
+    ) -> (bool, Option<Notice>) {
+        let Listing::Sweeping(from) = self.listing else { return (false, None) };
+        let at = self.circumstances(secs, listeners);
+        let (swept, next) = self.local.sweep(from, SWEEP_SLOTS, at);
+        self.swept += u64::from(swept);
+        if let Some(next) = next {
+            self.listing = Listing::Sweeping(next);
+            return (swept > 0, None);
+        }
+        self.counters.swept_flows += self.swept;
+        self.counters.listings += 1;
+        self.listing = Listing::DueAt(now + self.scrub_interval);
+        let was_whole = self.is_whole();
+        self.is_complete = true;
+        self.missed_events = false;
+        self.is_full = self.full_since_listing;
+        let notice = Notice::TableWhole { tracked: self.local.tracked(), swept: self.swept };
+        (swept > 0, (!was_whole && self.is_whole()).then_some(notice))
+    }
+
+    /// True if the kernel must be asked for a listing now, which begins with this.
+    pub(super) fn begin_listing(&mut self, now: Instant) -> bool {
+        let is_due = matches!(self.listing, Listing::DueAt(at) if at <= now);
+        if is_due {
+            self.round = self.round.wrapping_add(1);
+            self.gone.clear();
+            self.swept = 0;
+            self.full_since_listing = false;
+            self.listing_began = Some(now);
+            self.listing = Listing::Running { is_worthless: false };
+        }
+        is_due
+    }
+
+    /// A listing that has not begun yet is due now; one that runs is repeated.
+    pub(super) fn want_listing(&mut self, now: Instant) {
+        self.listing = match self.listing {
+            Listing::Running { .. } => Listing::Running { is_worthless: true },
+            Listing::DueAt(_) | Listing::Sweeping(_) => Listing::DueAt(self.earliest(now)),
+        };
+    }
+
+    /// Forgets the table; a listing fills it again.
+    pub(super) fn flush(&mut self, now: Instant) {
+        self.local.clear();
+        self.is_complete = false;
+        self.want_listing(now);
+    }
+
+    /// How many listings have been completed, the next one that begins from now on included.
+    pub(super) fn listings_until_fresh(&self) -> u64 {
+        let is_underway = matches!(self.listing, Listing::Sweeping(_));
+        self.counters.listings + 1 + u64::from(is_underway)
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        match self.listing {
+            Listing::DueAt(at) => Some(at),
+            Listing::Running { .. } => None,
+            Listing::Sweeping(_) => self.listing_began,
+        }
+    }
+
+    fn apply(&mut self, secs: Secs, event: &FlowEvent, listeners: u8) -> bool {
+        let at = self.circumstances(secs, listeners);
+        let is_end = event.kind == EventKind::Destroy;
+        let applied = if is_end || self.policy.tracks(&event.flow, &self.addresses).is_ok() {
+            let policy = &self.policy;
+            self.local.apply(event, at, |flow, age| policy.replicates(flow, age).is_ok())
+        } else {
+            // Policy has changed its mind: what was in goes out.
+            let end = FlowEvent { kind: EventKind::Destroy, ..*event };
+            self.local.apply(&end, at, |_, _| false)
+        };
+        match applied {
+            Applied::Changed => true,
+            Applied::Same => false,
+            Applied::Full => {
+                self.counters.refused_flows += 1;
+                self.is_full = true;
+                self.full_since_listing = true;
+                false
+            }
+        }
+    }
+
+    fn remember_end(&mut self, event: &FlowEvent) {
+        let hash = self.local.hash_key().of_key(&event.flow.key());
+        if self.gone.len() >= GONE_MAX {
+            self.listing = Listing::Running { is_worthless: true };
+        } else if self.gone.find(hash, |&gone| gone == hash).is_none() {
+            self.gone.insert_unique(hash, hash, |&gone| gone);
+        }
+    }
+
+    fn listing_runs(&self) -> bool {
+        matches!(self.listing, Listing::Running { .. })
+    }
+
+    fn earliest(&self, now: Instant) -> Instant {
+        self.listing_began.map_or(now, |began| now.max(began + LISTING_INTERVAL_MIN))
+    }
+
+    fn circumstances(&self, now: Secs, listeners: u8) -> Circumstances {
+        Circumstances { now, listeners, round: self.round, era: self.era }
+    }
+}

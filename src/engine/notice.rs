@@ -1,0 +1,62 @@
+//! What the engine wants people, and whoever waits for a job, to hear about.
+
+use super::status::{CommitStatus, Role};
+use crate::replication::PeerNotice;
+
+/// A piece of work that takes longer than a call.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct JobId(pub u64);
+
+/// How a job ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum JobResult {
+    /// The replicas are in the kernel.
+    Committed(CommitStatus),
+    /// Flows were deleted from the kernel.
+    Flushed {
+        /// Deleted, or gone already.
+        deleted: u64,
+        /// Refused by the kernel.
+        failed: u64,
+    },
+    /// Done, and there is nothing to count.
+    Done,
+    /// Not done, and why.
+    Failed(String),
+}
+
+/// A notice.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Notice {
+    /// About a peer.
+    Peer(PeerNotice),
+    /// The role changed.
+    Role {
+        /// From.
+        from: Role,
+        /// To.
+        to: Role,
+        /// The term.
+        term: u64,
+    },
+    /// A commit ended.
+    Committed(CommitStatus),
+    /// A job ended.
+    JobDone {
+        /// Which.
+        job: JobId,
+        /// How.
+        result: JobResult,
+    },
+    /// The kernel dropped events; the table is listed anew.
+    Overrun,
+    /// The first listing, or one that repaired what was missed, is complete.
+    TableWhole {
+        /// Flows tracked.
+        tracked: u32,
+        /// Flows that neither the listing nor an event named, removed.
+        swept: u64,
+    },
+    /// `flows_max` is reached: flows are missing in the local cache.
+    TableFull,
+}

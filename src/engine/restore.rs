@@ -1,0 +1,238 @@
+//! One flow on its way from a replica into the kernel: which messages it takes, and what the
+//! kernel's answers mean.
+//!
+//! What is already right is left alone. A refusal is looked into before anything is deleted: an
+//! EEXIST means that the flow is there, perhaps the other way round, or that another entry owns
+//! its reply tuple (measured; docs/operations.md tells the reasons as an operator meets them).
+
+use crate::ctnetlink::encode::{self, Ack, Create, Helper};
+use crate::ctnetlink::request::{Answer, Outcome};
+use crate::flow::proto::{TCP_CLOSE, TCP_ESTABLISHED, TCP_SYN_RECV, TCP_SYN_SENT};
+use crate::flow::tuple::{GRE, ICMP, ICMPV6, TCP, UDP};
+use crate::flow::{Flow, ProtoInfo, Rare, Status};
+
+use super::batch::Writing;
+
+/// A flow is tried this often, conflicts and lost answers included.
+const ATTEMPTS_MAX: u8 = 4;
+/// GRE entries made through ctnetlink cannot be refreshed by packets: they get this long, seconds.
+const GRE_TIMEOUT: u32 = 3_600;
+
+/// A flow to restore, and how far it has got.
+#[derive(Clone, Debug)]
+pub(super) struct Restore {
+    flow: Flow,
+    rare: Rare,
+    timeout_secs: u32,
+    step: Step,
+    attempts: u8,
+    replaces: bool,
+    helper: Helper,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Step {
+    /// Create it.
+    Create,
+    /// Delete what is in its place, then create it.
+    Replace { blocker: Flow, id: Option<u32> },
+    /// See what has its original tuple.
+    Look,
+    /// See what has its reply tuple.
+    LookAtReply,
+}
+
+/// What a message was for.
+#[derive(Clone, Debug)]
+pub(super) enum Message {
+    /// The deletion that goes before a creation, which tells how it all went.
+    Clear,
+    /// The message whose answer decides about the flow.
+    Decide(Box<Restore>),
+}
+
+/// What an answer means.
+#[derive(Clone, Debug)]
+pub(super) enum Verdict {
+    /// It is in the kernel now.
+    Created,
+    /// Likewise, and something else had to go.
+    Replaced,
+    /// Likewise, without its helper.
+    WithoutHelper,
+    /// It was there already.
+    Already,
+    /// Something else has to be tried.
+    Again(Box<Restore>),
+    /// It is not in the kernel.
+    Failed(Failure),
+}
+
+/// Why a flow is not in the kernel.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Failure {
+    /// Its tuples stay taken.
+    Conflict,
+    /// `nf_conntrack_max` is reached.
+    TableFull,
+    /// The kernel's answers were lost.
+    NoAnswer,
+    /// Any other errno.
+    Refused(i32),
+}
+
+impl Failure {
+    /// In words.
+    pub(super) fn reason(self) -> String {
+        match self {
+            Self::Conflict => "another flow holds its addresses and ports".into(),
+            Self::TableFull => {
+                "the kernel's table is full: raise net.netfilter.nf_conntrack_max".into()
+            }
+            Self::NoAnswer => "the kernel's answers were lost".into(),
+            Self::Refused(errno) => {
+                format!("refused by the kernel: {}", std::io::Error::from_raw_os_error(errno))
+            }
+        }
+    }
+}
+
+impl Restore {
+    /// A flow with what is left of its timeout. It gets at least `grace` until its first packet,
+    /// but no more than a flow of its kind and state ever has.
+    pub(super) fn new(flow: &Flow, rare: Option<&Rare>, left_secs: u32, grace_secs: u32) -> Self {
+        Self {
+            flow: *flow,
+            rare: rare.copied().unwrap_or_default(),
+            timeout_secs: timeout(flow, left_secs, grace_secs),
+            step: Step::Create,
+            attempts: 0,
+            replaces: false,
+            helper: Helper::Restore,
+        }
+    }
+
+    /// The same, in the place of an entry of ours that is stale or different.
+    pub(super) fn replacing(mut self, stale: &Flow) -> Self {
+        self.step = Step::Replace { blocker: *stale, id: None };
+        self
+    }
+
+    /// Messages that the next step takes.
+    pub(super) fn messages(&self) -> usize {
+        if matches!(self.step, Step::Replace { .. }) { 2 } else { 1 }
+    }
+
+    /// Writes the next step.
+    pub(super) fn write(mut self, batch: &mut Writing<'_, Message>) {
+        if let Step::Replace { blocker, id } = self.step {
+            batch.push(Message::Clear, |out, seq| {
+                encode::delete(out, seq, Ack::None, &blocker, id);
+            });
+            self.replaces = true;
+        }
+        let (flow, rare, step) = (self.flow, self.rare, self.step);
+        let how = Create { timeout_secs: self.timeout_secs, helper: self.helper };
+        batch.push(Message::Decide(Box::new(self)), |out, seq| match step {
+            Step::Create | Step::Replace { .. } => {
+                encode::create(out, seq, Ack::None, &flow, &rare, how);
+            }
+            Step::Look => encode::get(out, seq, Ack::None, &flow),
+            Step::LookAtReply => encode::get_by_reply(out, seq, Ack::None, &flow),
+        });
+    }
+
+    /// What the kernel's answer means; without one all is well if the batch was answered in full.
+    pub(super) fn judge(mut self: Box<Self>, answer: Option<Answer>, is_answered: bool) -> Verdict {
+        let outcome = answer.map(|answer| answer.outcome);
+        match (self.step, outcome) {
+            (_, None) if !is_answered => self.again(Step::Create, Failure::NoAnswer),
+            (Step::Create | Step::Replace { .. }, None | Some(Outcome::Found(_))) => {
+                match (self.helper, self.replaces) {
+                    (Helper::Leave, _) => Verdict::WithoutHelper,
+                    (Helper::Restore, true) => Verdict::Replaced,
+                    (Helper::Restore, false) => Verdict::Created,
+                }
+            }
+            (Step::Create | Step::Replace { .. }, Some(Outcome::Refused(errno))) => match errno {
+                libc::EEXIST => self.again(Step::Look, Failure::Conflict),
+                libc::ENOMEM => Verdict::Failed(Failure::TableFull),
+                libc::EOPNOTSUPP if self.rare.helper.is_some() => {
+                    self.rare.helper = None;
+                    self.helper = Helper::Leave;
+                    self.again(Step::Create, Failure::Refused(errno))
+                }
+                // The master has ended; its child lives on as the flow that it is.
+                libc::ENOENT if self.rare.master.is_some() => {
+                    self.rare.master = None;
+                    self.again(Step::Create, Failure::Refused(errno))
+                }
+                errno => Verdict::Failed(Failure::Refused(errno)),
+            },
+            (Step::Look, Some(Outcome::Found(found))) => {
+                let found = found.flow;
+                if found.orig == self.flow.orig && found.reply == self.flow.reply {
+                    return Verdict::Already;
+                }
+                let step = Step::Replace { blocker: found, id: Some(found.id) };
+                self.again(step, Failure::Conflict)
+            }
+            (Step::Look, None | Some(Outcome::Refused(libc::ENOENT))) => {
+                self.again(Step::LookAtReply, Failure::Conflict)
+            }
+            (Step::LookAtReply, Some(Outcome::Found(found))) => {
+                let found = found.flow;
+                let step = Step::Replace { blocker: found, id: Some(found.id) };
+                self.again(step, Failure::Conflict)
+            }
+            (Step::LookAtReply, None | Some(Outcome::Refused(libc::ENOENT))) => {
+                self.again(Step::Create, Failure::Conflict)
+            }
+            (Step::Look | Step::LookAtReply, Some(Outcome::Refused(errno))) => {
+                Verdict::Failed(Failure::Refused(errno))
+            }
+        }
+    }
+
+    fn again(mut self: Box<Self>, step: Step, otherwise: Failure) -> Verdict {
+        self.attempts += 1;
+        if self.attempts >= ATTEMPTS_MAX {
+            return Verdict::Failed(otherwise);
+        }
+        self.step = step;
+        Verdict::Again(self)
+    }
+}
+
+/// At least the grace, at most what the kernel gives a flow of this kind and state; what is left of
+/// its own timeout if that is more.
+fn timeout(flow: &Flow, left_secs: u32, grace_secs: u32) -> u32 {
+    if flow.orig.protocol == GRE {
+        return left_secs.max(GRE_TIMEOUT);
+    }
+    left_secs.max(grace_secs.min(usual_timeout(flow)))
+}
+
+/// The kernel's default timeouts, seconds (net/netfilter/nf_conntrack_proto_*.c). Where they were
+/// set higher, the first packet puts that right.
+fn usual_timeout(flow: &Flow) -> u32 {
+    match (flow.orig.protocol, flow.proto) {
+        (TCP, ProtoInfo::Tcp(tcp)) => match tcp.state {
+            TCP_SYN_SENT => 120,
+            TCP_SYN_RECV => 60,
+            TCP_ESTABLISHED => 432_000,
+            4 => 120,
+            5 => 60,
+            6 => 30,
+            7 => 120,
+            TCP_CLOSE => 10,
+            _ => 120,
+        },
+        (UDP, _) if flow.status.has(Status::ASSURED) => 120,
+        (UDP | ICMP | ICMPV6, _) => 30,
+        _ => 600,
+    }
+}
+
+#[cfg(test)]
+mod tests;

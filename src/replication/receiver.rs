@@ -1,0 +1,188 @@
+//! The receiving end of one stream: datagrams of one session into the replica of that peer.
+//!
+//! Records are applied on arrival, in any order; the stamp decides. docs/protocol.md section 6
+//! states the rules (R, T4, M2 to M4).
+
+use std::collections::BTreeMap;
+
+use super::window::{Arrival, Window};
+use crate::cache::replica::Stored;
+use crate::cache::{Replica, Secs};
+use crate::wire::{Ack, Header, Marker, Outcome, Record, Records, Verdict};
+
+/// State of one session's receiving end.
+#[derive(Debug)]
+pub(super) struct Receiver {
+    window: Window,
+    /// Highest stamp of earlier sessions.
+    base: u64,
+    /// The data packet number that comes next, as pings tell.
+    sent: u64,
+    /// Hash → stamp of tombstones that an older datagram could still undo. Bounded by the window
+    /// times the records of a datagram; empty while datagrams come in order.
+    dead: BTreeMap<u64, u64>,
+    verdict: Option<Verdict>,
+    swept: Option<u64>,
+    clock: u64,
+}
+
+/// What a datagram did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Received {
+    /// Nothing: it was here before, or nobody waits for it.
+    pub(super) duplicate: bool,
+    /// Nothing: its number is beyond the window.
+    pub(super) beyond: bool,
+    /// It left a new gap below it.
+    pub(super) gap: bool,
+    /// A marker in it was judged.
+    pub(super) judged: Option<Outcome>,
+    /// Records taken.
+    pub(super) records: u32,
+    /// Records that could not be read.
+    pub(super) unreadable: u32,
+    /// Flows that did not fit in the replica.
+    pub(super) refused: u32,
+}
+
+impl Receiver {
+    /// A new session's receiving end. `high` is the highest stamp in use: what is in the replica
+    /// loses to everything new (rule J3).
+    pub(super) fn new(high: u64) -> Self {
+        Self {
+            window: Window::new(),
+            base: high,
+            sent: 1,
+            dead: BTreeMap::new(),
+            verdict: None,
+            swept: None,
+            clock: 0,
+        }
+    }
+
+    /// Highest stamp that may be in use.
+    pub(super) fn high(&self) -> u64 {
+        self.base + self.window.top()
+    }
+
+    /// A data datagram of this session.
+    pub(super) fn on_data(
+        &mut self,
+        header: &Header,
+        body: &[u8],
+        replica: &mut Replica,
+        now: Secs,
+    ) -> Received {
+        let mut received = Received::default();
+        self.window.raise(header.floor);
+        match self.window.judge(header.number) {
+            Arrival::New => {}
+            Arrival::Old => {
+                return Received {
+                    duplicate: true,
+                    ..received
+                };
+            }
+            Arrival::Beyond => {
+                return Received {
+                    beyond: true,
+                    ..received
+                };
+            }
+        }
+        let stamp = self.base + header.number;
+        let in_order = header.number == self.window.next();
+        received.gap = header.number > self.window.top() + 1;
+        let mut marker = None;
+        for record in Records::new(body) {
+            match record {
+                Ok(Record::Flow {
+                    flow,
+                    rare,
+                    age_secs,
+                }) => {
+                    let hash = replica.hash_key().of_key(&flow.key());
+                    if self.dead.get(&hash).is_some_and(|&dead| dead > stamp) {
+                        continue;
+                    }
+                    let seen = now.saturating_sub(age_secs);
+                    match replica.store(hash, &flow, &rare, stamp, seen) {
+                        Stored::Yes => {
+                            self.dead.remove(&hash);
+                        }
+                        Stored::Stale => {}
+                        Stored::Full => received.refused += 1,
+                    }
+                    received.records += 1;
+                }
+                Ok(Record::Tombstone { hash }) => {
+                    replica.remove(hash, stamp);
+                    if !in_order {
+                        let dead = self.dead.entry(hash).or_insert(stamp);
+                        *dead = stamp.max(*dead);
+                    }
+                    received.records += 1;
+                }
+                Ok(Record::Marker(told)) => marker = Some(told),
+                Ok(Record::Unknown(_)) | Err(_) => received.unreadable += 1,
+            }
+        }
+        self.window.take(header.number);
+        self.forget_dead();
+        if let Some(marker) = marker {
+            self.clock = self.clock.max(marker.clock_micros);
+            received.judged = self.judge(header.number, &marker, replica);
+        }
+        received
+    }
+
+    /// A ping said which number comes next.
+    pub(super) fn on_ping(&mut self, next: u64, clock_micros: u64) {
+        self.sent = self.sent.max(next);
+        self.clock = self.clock.max(clock_micros);
+    }
+
+    /// What was received, in answer to the ping with a clock, or on its own.
+    pub(super) fn ack(&self, replica: &Replica, answered_clock: Option<u64>) -> Ack {
+        let next = self.window.next();
+        Ack {
+            next,
+            seen: self.sent.max(self.window.top() + 1).max(next),
+            bitmap: self.window.bitmap(),
+            verdict: self.verdict,
+            have: replica.digest().flows(),
+            echo_clock_micros: answered_clock.unwrap_or(self.clock),
+        }
+    }
+
+    /// Judges a marker that is the newest datagram received with nothing below it missing; then
+    /// the replica must be the sender's table (rules M2 to M4).
+    fn judge(&mut self, number: u64, marker: &Marker, replica: &mut Replica) -> Option<Outcome> {
+        if self.window.next() != number + 1 || self.window.top() != number {
+            return None;
+        }
+        if let Some(since) = marker.since.filter(|&since| Some(since) != self.swept) {
+            replica.sweep(self.base + since);
+            self.swept = Some(since);
+        }
+        let digest = replica.digest();
+        let outcome = if (digest.flows(), digest.root()) == (marker.flows, marker.root) {
+            Outcome::Equal
+        } else {
+            Outcome::Different
+        };
+        self.verdict = Some(Verdict {
+            marker: number,
+            outcome,
+        });
+        Some(outcome)
+    }
+
+    /// A tombstone is remembered until nothing numbered as it or below can still be accepted.
+    fn forget_dead(&mut self) {
+        if !self.dead.is_empty() {
+            let settled = self.base + self.window.next();
+            self.dead.retain(|_, stamp| *stamp >= settled);
+        }
+    }
+}

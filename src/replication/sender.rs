@@ -1,0 +1,482 @@
+//! The sending end of one stream: the local cache to one peer, newest values only.
+//!
+//! docs/protocol.md sections 4, 5 and 7 state the rules (E, A, T1, M1, J2, F1, D7, W1, L1).
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::ring::{Carried, Fate, Ring};
+use crate::cache::local::{Cursor, Entry};
+use crate::cache::{Local, Secs, Slot};
+use crate::flow::Rare;
+use crate::wire::{
+    Ack, Header, Kind, MARKER_RECORD_BYTES_MAX, Marker, Outcome, emit_flow, emit_marker,
+    emit_tombstone,
+};
+
+/// A marker is due this long after the last if anything was sent since.
+const MARKER_AFTER_CHANGE: Duration = Duration::from_millis(100);
+/// A marker is due this long after the last at the latest.
+const MARKER_AT_REST: Duration = Duration::from_secs(1);
+/// While a backfill runs it gets one datagram in this many, however busy the live cursor is.
+const BACKFILL_SHARE: u8 = 4;
+/// Part of the window that is in use at least, however much is lost.
+const IN_USE_MIN: u32 = 16;
+/// A datagram older than a quarter of the round trip may count as lost, but none younger than this.
+const REORDER_TIME_MIN: Duration = Duration::from_millis(1);
+/// First wait between full passes that did not help, and the longest.
+const HOLD_MIN: Duration = Duration::from_secs(1);
+const HOLD_MAX: Duration = Duration::from_secs(60);
+
+/// State of one session's sending end.
+#[derive(Debug)]
+pub(super) struct Sender {
+    /// The peer's bit in the masks of tombstones.
+    peer: u8,
+    ring: Ring,
+    repairs: VecDeque<(Slot, u64)>,
+    live: Cursor,
+    /// Version up to which the live cursor has read.
+    live_version: u64,
+    /// When the live cursor left the end.
+    behind_since: Option<Instant>,
+    backfill: Option<Backfill>,
+    since: Option<u64>,
+    marker: MarkerState,
+    /// The peer's window.
+    window: u32,
+    /// The part of it in use (rule W1).
+    in_use: u32,
+    halved_at: Option<Instant>,
+    round_trip: Duration,
+    turn: u8,
+    failures: u32,
+    hold_until: Option<Instant>,
+    scratch: Vec<Slot>,
+    /// What it has done so far.
+    pub(super) counters: SenderCounters,
+}
+
+#[derive(Debug)]
+struct Backfill {
+    cursor: Cursor,
+    stop: u64,
+}
+
+#[derive(Debug)]
+struct MarkerState {
+    due: Instant,
+    changed: bool,
+    sent_at: Instant,
+    /// Highest number whose verdict was taken.
+    judged: u64,
+    /// Verdicts on markers below this say nothing about the last full pass.
+    fresh: u64,
+}
+
+/// What a sender has done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct SenderCounters {
+    /// Data datagrams.
+    pub datagrams: u64,
+    /// Bytes of data datagrams.
+    pub bytes: u64,
+    /// Records.
+    pub records: u64,
+    /// Datagrams that were lost.
+    pub lost: u64,
+    /// Records sent again.
+    pub repairs: u64,
+    /// Full passes over the table.
+    pub passes: u64,
+    /// Markers that found the peer's replica different.
+    pub different: u64,
+}
+
+/// What the sender needs to know to fill a datagram.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Circumstances {
+    pub(super) now: Instant,
+    pub(super) secs: Secs,
+    pub(super) clock_micros: u64,
+    /// The table is complete and not dirty: it equals the kernel's.
+    pub(super) table_is_whole: bool,
+    pub(super) datagram_bytes_max: usize,
+    pub(super) session: u64,
+}
+
+impl Sender {
+    /// Starts a stream (rule J2). `have`: flows that the peer says it holds of ours; with none it
+    /// gets everything, with some the first marker decides.
+    pub(super) fn new(local: &mut Local, peer: u8, have: u64, window: u32, now: Instant) -> Self {
+        let mut sender = Self {
+            peer,
+            ring: Ring::new(),
+            repairs: VecDeque::new(),
+            live: local.open_at_end(),
+            live_version: local.tail(),
+            behind_since: None,
+            backfill: None,
+            since: None,
+            marker: MarkerState {
+                due: now,
+                changed: false,
+                sent_at: now,
+                judged: 0,
+                fresh: 0,
+            },
+            window,
+            in_use: window,
+            halved_at: None,
+            round_trip: Duration::from_millis(4),
+            turn: 0,
+            failures: 0,
+            hold_until: None,
+            scratch: Vec::new(),
+            counters: SenderCounters::default(),
+        };
+        if have == 0 {
+            sender.start_pass(local, now);
+        }
+        sender
+    }
+
+    /// Ends the stream: nobody waits for tombstones any more (rule T3).
+    pub(super) fn close(self, local: &mut Local) {
+        local.close(self.live);
+        if let Some(backfill) = self.backfill {
+            local.close(backfill.cursor);
+        }
+        local.nobody_listens(self.peer);
+    }
+
+    /// Sends everything again; what the peer holds beyond that it sweeps (rule F1).
+    pub(super) fn start_pass(&mut self, local: &mut Local, now: Instant) {
+        if let Some(backfill) = self.backfill.take() {
+            local.close(backfill.cursor);
+        }
+        self.backfill = Some(Backfill {
+            cursor: local.open_at_start(),
+            stop: self.live_version,
+        });
+        self.since = Some(self.ring.next());
+        self.marker.fresh = self.ring.next();
+        self.marker.due = now;
+        self.counters.passes += 1;
+    }
+
+    /// The next data packet number.
+    pub(super) fn next(&self) -> u64 {
+        self.ring.next()
+    }
+
+    /// True while the first pass, or a later full one, runs.
+    pub(super) fn is_passing(&self) -> bool {
+        self.backfill.is_some()
+    }
+
+    /// True while anything waits for an ack or for being repaired (rule A6).
+    pub(super) fn is_open(&self) -> bool {
+        self.ring.open() > 0 || !self.repairs.is_empty()
+    }
+
+    /// Full passes in a row that did not make the replica equal.
+    pub(super) fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    /// Most changes that the peer has not acknowledged (rule L1).
+    pub(super) fn lag_records(&self, local: &Local) -> u64 {
+        let behind = local.tail().saturating_sub(self.live_version);
+        (self.ring.slots() + self.repairs.len()) as u64 + behind
+    }
+
+    /// Age of the oldest change that the peer has not acknowledged (rule L1).
+    pub(super) fn lag(&self, now: Instant) -> Duration {
+        let oldest = [self.ring.oldest(), self.behind_since]
+            .into_iter()
+            .flatten()
+            .min();
+        oldest.map_or(Duration::ZERO, |oldest| {
+            now.saturating_duration_since(oldest)
+        })
+    }
+
+    /// When there will be something to do without any input.
+    pub(super) fn wake_at(&self) -> Instant {
+        let marker = self.marker_due();
+        self.hold_until.map_or(marker, |hold| hold.min(marker))
+    }
+
+    /// Notes that the table has changed.
+    pub(super) fn on_change(&mut self, now: Instant) {
+        self.behind_since.get_or_insert(now);
+    }
+
+    /// Time has passed: a hold may be over.
+    pub(super) fn on_timeout(&mut self, local: &mut Local, now: Instant) {
+        if self.hold_until.is_some_and(|hold| hold <= now) {
+            self.hold_until = None;
+            self.start_pass(local, now);
+        }
+    }
+
+    /// What the peer has (rules A3, A4, T1). False: it cannot have that.
+    pub(super) fn on_ack(&mut self, ack: &Ack, local: &mut Local, now: Instant) -> bool {
+        if ack.next > self.ring.next() || ack.seen > self.ring.next() {
+            return false;
+        }
+        let reorder_time = REORDER_TIME_MIN.max(self.round_trip / 4);
+        let sent_before = now.checked_sub(reorder_time).unwrap_or(now);
+        let (peer, repairs) = (self.peer, &mut self.repairs);
+        let (mut acked, mut lost, mut lost_marker) = (0u32, 0u32, false);
+        self.ring
+            .settle(ack, sent_before, |fate, carried, slots| match fate {
+                Fate::Acked => {
+                    acked += 1;
+                    if carried.tombstones {
+                        slots.for_each(|slot| local.heard(slot, carried.tail, peer));
+                    }
+                }
+                Fate::Lost => {
+                    lost += 1;
+                    lost_marker |= carried.marker;
+                    repairs.extend(slots.map(|slot| (slot, carried.tail)));
+                }
+            });
+        self.in_use = (self.in_use + acked).min(self.window);
+        if lost > 0 {
+            self.counters.lost += u64::from(lost);
+            if self.halved_at.is_none_or(|at| now >= at + self.round_trip) {
+                self.in_use = (self.in_use / 2).max(IN_USE_MIN.min(self.window));
+                self.halved_at = Some(now);
+            }
+        }
+        if lost_marker {
+            self.marker.due = now;
+        }
+        true
+    }
+
+    /// A round trip was measured.
+    pub(super) fn on_round_trip(&mut self, sample: Duration) {
+        self.round_trip = (self.round_trip * 7 + sample) / 8;
+    }
+
+    /// The peer's judgement of a marker; each is taken once (rules M4, D1, D7).
+    pub(super) fn on_verdict(&mut self, ack: &Ack, local: &mut Local, now: Instant) {
+        let Some(verdict) = ack
+            .verdict
+            .filter(|verdict| verdict.marker > self.marker.judged)
+        else {
+            return;
+        };
+        if verdict.marker >= self.ring.next() {
+            return;
+        }
+        self.marker.judged = verdict.marker;
+        match verdict.outcome {
+            Outcome::Equal => {
+                self.failures = 0;
+                self.hold_until = None;
+            }
+            Outcome::Different => {
+                self.counters.different += 1;
+                let is_stale = verdict.marker < self.marker.fresh;
+                if is_stale || self.backfill.is_some() || self.hold_until.is_some() {
+                    return;
+                }
+                self.failures += 1;
+                if self.failures == 1 {
+                    self.start_pass(local, now);
+                } else {
+                    let doubled = HOLD_MIN * 2u32.pow((self.failures - 2).min(6));
+                    self.hold_until = Some(now + doubled.min(HOLD_MAX));
+                }
+            }
+        }
+    }
+
+    /// Writes the next data datagram, if there is one to send and room in the window (rules E).
+    pub(super) fn fill(&mut self, local: &mut Local, at: Circumstances, out: &mut Vec<u8>) -> bool {
+        if self.ring.span() >= self.window || self.ring.open() >= self.in_use {
+            return false;
+        }
+        let number = self.ring.next();
+        let start = out.len();
+        let header = Header {
+            kind: Kind::Data,
+            session: at.session,
+            number,
+            floor: self.ring.floor(),
+        };
+        header.emit(out);
+        let empty = out.len();
+        let room = start + at.datagram_bytes_max;
+        let mut slots = std::mem::take(&mut self.scratch);
+        slots.clear();
+        let mut carried = Carried {
+            tail: local.tail(),
+            marker: false,
+            tombstones: false,
+        };
+        self.turn = (self.turn + 1) % BACKFILL_SHARE;
+        if self.turn == 0 {
+            self.fill_backfill(local, at.secs, out, room, &mut slots);
+        }
+        self.fill_repairs(local, at.secs, out, room, &mut slots, &mut carried);
+        self.fill_live(local, at.secs, out, room, &mut slots, &mut carried);
+        self.fill_backfill(local, at.secs, out, room, &mut slots);
+        self.marker.changed |= !slots.is_empty();
+        if self.may_mark(local, at) && out.len() + MARKER_RECORD_BYTES_MAX <= room {
+            let digest = local.digest();
+            let marker = Marker {
+                flows: digest.flows(),
+                root: digest.root(),
+                since: self.since,
+                clock_micros: at.clock_micros,
+            };
+            emit_marker(out, &marker);
+            carried.marker = true;
+            self.marker.sent_at = at.now;
+            self.marker.due = at.now + MARKER_AT_REST;
+            self.marker.changed = false;
+        }
+        let has_content = out.len() > empty;
+        if has_content {
+            self.ring.push(at.now, &slots, carried);
+            self.counters.datagrams += 1;
+            self.counters.bytes += (out.len() - start) as u64;
+            self.counters.records += slots.len() as u64;
+        } else {
+            out.truncate(start);
+        }
+        self.scratch = slots;
+        has_content
+    }
+
+    /// A marker may be sent when everything else has been (rule M1).
+    fn may_mark(&self, local: &Local, at: Circumstances) -> bool {
+        at.table_is_whole
+            && at.now >= self.marker_due()
+            && self.backfill.is_none()
+            && self.repairs.is_empty()
+            && local.peek(&self.live).is_none()
+    }
+
+    fn marker_due(&self) -> Instant {
+        if self.marker.changed {
+            self.marker
+                .due
+                .min(self.marker.sent_at + MARKER_AFTER_CHANGE)
+        } else {
+            self.marker.due
+        }
+    }
+
+    /// What was lost and has not changed since (rule E3).
+    fn fill_repairs(
+        &mut self,
+        local: &mut Local,
+        secs: Secs,
+        out: &mut Vec<u8>,
+        room: usize,
+        slots: &mut Vec<Slot>,
+        carried: &mut Carried,
+    ) {
+        while let Some(&(slot, tail)) = self.repairs.front() {
+            if let Some(entry) = local.unchanged_entry(slot, tail, secs) {
+                if !put(entry, out, room) {
+                    return;
+                }
+                carried.tombstones |= matches!(entry, Entry::Tombstone { .. });
+                slots.push(slot);
+                self.counters.repairs += 1;
+            }
+            self.repairs.pop_front();
+        }
+    }
+
+    /// What has changed behind the live cursor, in order.
+    fn fill_live(
+        &mut self,
+        local: &mut Local,
+        secs: Secs,
+        out: &mut Vec<u8>,
+        room: usize,
+        slots: &mut Vec<Slot>,
+        carried: &mut Carried,
+    ) {
+        while let Some((slot, version)) = local.peek(&self.live) {
+            let entry = local
+                .entry(slot, secs)
+                .expect("listed entries have something to send");
+            if !put(entry, out, room) {
+                return;
+            }
+            carried.tombstones |= matches!(entry, Entry::Tombstone { .. });
+            slots.push(slot);
+            local.pass(&self.live, slot);
+            self.live_version = version;
+        }
+        self.live_version = local.tail();
+        self.behind_since = None;
+    }
+
+    /// The table from its start up to where the pass began, tombstones left out (rule E4).
+    fn fill_backfill(
+        &mut self,
+        local: &mut Local,
+        secs: Secs,
+        out: &mut Vec<u8>,
+        room: usize,
+        slots: &mut Vec<Slot>,
+    ) {
+        let Some(backfill) = &self.backfill else {
+            return;
+        };
+        while let Some((slot, version)) = local.peek(&backfill.cursor) {
+            if version > backfill.stop {
+                break;
+            }
+            let entry = local
+                .entry(slot, secs)
+                .expect("listed entries have something to send");
+            if matches!(entry, Entry::Flow { .. }) {
+                if !put(entry, out, room) {
+                    return;
+                }
+                slots.push(slot);
+            }
+            local.pass(&backfill.cursor, slot);
+        }
+        if let Some(backfill) = self.backfill.take() {
+            local.close(backfill.cursor);
+        }
+    }
+}
+
+/// Appends an entry's record if it fits.
+fn put(entry: Entry<'_>, out: &mut Vec<u8>, room: usize) -> bool {
+    let start = out.len();
+    match entry {
+        Entry::Flow { flow, rare, age } => {
+            emit_flow(out, flow, rare.unwrap_or(&NO_RARE), age);
+        }
+        Entry::Tombstone { hash } => emit_tombstone(out, hash),
+    }
+    if out.len() > room {
+        out.truncate(start);
+        return false;
+    }
+    true
+}
+
+const NO_RARE: Rare = Rare {
+    labels: None,
+    helper: None,
+    seqadj_orig: None,
+    seqadj_reply: None,
+    synproxy: None,
+    master: None,
+};

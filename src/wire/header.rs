@@ -1,0 +1,236 @@
+//! The header of every datagram: fixed, by hand, in the clear. `docs/protocol.md` section 10.
+
+use super::{DATAGRAM_BYTES_MAX, NUMBER_MAX, WireError};
+
+/// First two bytes of every datagram.
+pub const MAGIC: u16 = 0xc75d;
+
+/// Version of the header's form.
+pub const HEADER_VERSION: u8 = 1;
+
+/// Bytes of the header of a hello, a greeting or a control datagram.
+pub const HEADER_BYTES: usize = 20;
+
+/// Bytes of the header of a data datagram, which also carries the floor.
+pub const DATA_HEADER_BYTES: usize = 28;
+
+/// What a datagram is for, and in which space its packet number counts.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[repr(u8)]
+pub enum Kind {
+    /// "I am here", to everybody on the link.
+    Hello = 1,
+    /// To one node, before there is a session.
+    Greeting = 2,
+    /// Acks and pings of a session.
+    Control = 3,
+    /// Records of a session.
+    Data = 4,
+}
+
+impl Kind {
+    fn from_wire(kind: u8) -> Result<Self, WireError> {
+        match kind {
+            1 => Ok(Self::Hello),
+            2 => Ok(Self::Greeting),
+            3 => Ok(Self::Control),
+            4 => Ok(Self::Data),
+            _ => Err(WireError::Kind),
+        }
+    }
+
+    /// Bytes of the header of a datagram of this kind.
+    #[must_use]
+    pub fn header_bytes(self) -> usize {
+        match self {
+            Self::Hello | Self::Greeting | Self::Control => HEADER_BYTES,
+            Self::Data => DATA_HEADER_BYTES,
+        }
+    }
+
+    /// True for what belongs to a session and so names it.
+    fn has_session(self) -> bool {
+        match self {
+            Self::Hello | Self::Greeting => false,
+            Self::Control | Self::Data => true,
+        }
+    }
+}
+
+/// Header of a datagram.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Header {
+    /// What the datagram is for.
+    pub kind: Kind,
+    /// The session, by the number that the receiver of this datagram chose; 0 in a hello and a
+    /// greeting, and nowhere else.
+    pub session: u64,
+    /// Packet number: counts from 1 at the sender, for each kind on its own (control and data: for
+    /// each session); at most [`NUMBER_MAX`].
+    pub number: u64,
+    /// Data only, else 0: the lowest data packet number that the sender still waits for; from 1
+    /// to `number`.
+    pub floor: u64,
+}
+
+impl Header {
+    /// Appends the header to `out`, which should be empty: a datagram has one header.
+    pub fn emit(&self, out: &mut Vec<u8>) {
+        debug_assert_eq!(self.kind.has_session(), self.session != 0);
+        debug_assert!((1..=NUMBER_MAX).contains(&self.number));
+        out.extend_from_slice(&MAGIC.to_be_bytes());
+        out.extend_from_slice(&[HEADER_VERSION, self.kind as u8]);
+        out.extend_from_slice(&self.session.to_be_bytes());
+        out.extend_from_slice(&self.number.to_be_bytes());
+        if self.kind == Kind::Data {
+            debug_assert!((1..=self.number).contains(&self.floor));
+            out.extend_from_slice(&self.floor.to_be_bytes());
+        }
+    }
+
+    /// Takes a datagram apart.
+    ///
+    /// # Errors
+    ///
+    /// When the datagram is not of this protocol and version, or its header says what cannot be.
+    pub fn parse(datagram: &[u8]) -> Result<(Self, &[u8]), WireError> {
+        if datagram.len() > DATAGRAM_BYTES_MAX {
+            return Err(WireError::Long);
+        }
+        // Magic first, then version: what is not ours should be counted as such, whatever its size.
+        let (magic, rest) = take::<2>(datagram)?;
+        if u16::from_be_bytes(magic) != MAGIC {
+            return Err(WireError::Magic);
+        }
+        let ([version, kind], rest) = take::<2>(rest)?;
+        if version != HEADER_VERSION {
+            return Err(WireError::Version);
+        }
+        let kind = Kind::from_wire(kind)?;
+        let (session, rest) = take::<8>(rest)?;
+        let (number, rest) = take::<8>(rest)?;
+        let (session, number) = (u64::from_be_bytes(session), u64::from_be_bytes(number));
+        if kind.has_session() != (session != 0) {
+            return Err(WireError::Session);
+        }
+        if !(1..=NUMBER_MAX).contains(&number) {
+            return Err(WireError::Number);
+        }
+        let (floor, body) = match kind {
+            Kind::Hello | Kind::Greeting | Kind::Control => (0, rest),
+            Kind::Data => {
+                let (floor, body) = take::<8>(rest)?;
+                let floor = u64::from_be_bytes(floor);
+                if !(1..=number).contains(&floor) {
+                    return Err(WireError::Number);
+                }
+                (floor, body)
+            }
+        };
+        let header = Self {
+            kind,
+            session,
+            number,
+            floor,
+        };
+        Ok((header, body))
+    }
+}
+
+fn take<const N: usize>(bytes: &[u8]) -> Result<([u8; N], &[u8]), WireError> {
+    match bytes.split_first_chunk::<N>() {
+        Some((chunk, rest)) => Ok((*chunk, rest)),
+        None => Err(WireError::Short),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn data() -> Vec<u8> {
+        let mut out = Vec::new();
+        Header {
+            kind: Kind::Data,
+            session: 0x0102_0304_0506_0708,
+            number: 9,
+            floor: 4,
+        }
+        .emit(&mut out);
+        out
+    }
+
+    #[test]
+    fn each_kind_has_the_length_it_states() {
+        for (kind, session, floor) in [
+            (Kind::Hello, 0, 0),
+            (Kind::Greeting, 0, 0),
+            (Kind::Control, 5, 0),
+            (Kind::Data, 5, 1),
+        ] {
+            let header = Header {
+                kind,
+                session,
+                number: 1,
+                floor,
+            };
+            let mut out = Vec::new();
+            header.emit(&mut out);
+            assert_eq!(out.len(), kind.header_bytes());
+            out.extend_from_slice(b"body");
+            assert_eq!(Header::parse(&out), Ok((header, &b"body"[..])));
+        }
+    }
+
+    #[test]
+    fn every_cut_of_a_header_is_short() {
+        let whole = data();
+        for len in 0..whole.len() {
+            assert_eq!(Header::parse(&whole[..len]), Err(WireError::Short), "{len}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_ours_is_told_apart_by_its_reason() {
+        let with = |at: usize, byte: u8| {
+            let mut bytes = data();
+            bytes[at] = byte;
+            Header::parse(&bytes).map(|(header, _)| header)
+        };
+        assert_eq!(with(0, 0), Err(WireError::Magic));
+        assert_eq!(with(2, 2), Err(WireError::Version));
+        assert_eq!(with(3, 0), Err(WireError::Kind));
+        assert_eq!(with(3, 5), Err(WireError::Kind));
+        assert_eq!(with(3, Kind::Hello as u8), Err(WireError::Session));
+        assert_eq!(with(12, 1), Err(WireError::Number), "above NUMBER_MAX");
+        assert_eq!(with(19, 0), Err(WireError::Number), "zero");
+        assert_eq!(with(27, 0), Err(WireError::Number), "floor zero");
+        assert_eq!(with(27, 10), Err(WireError::Number), "floor above number");
+        let mut bytes = data();
+        bytes[4..12].fill(0);
+        assert_eq!(Header::parse(&bytes), Err(WireError::Session));
+        bytes.resize(DATAGRAM_BYTES_MAX + 1, 0);
+        assert_eq!(Header::parse(&bytes), Err(WireError::Long));
+    }
+
+    proptest! {
+        #[test]
+        fn what_parses_is_what_would_be_emitted(
+            mut bytes in prop::collection::vec(any::<u8>(), 0..64), patch: bool,
+        ) {
+            if patch && bytes.len() >= 12 {
+                let kind = 1 + bytes[3] % 4;
+                bytes[..4].copy_from_slice(&[0xc7, 0x5d, HEADER_VERSION, kind]);
+                if bytes.len() >= 20 { bytes[12..18].fill(0); }
+            }
+            if let Ok((header, body)) = Header::parse(&bytes) {
+                let mut out = Vec::new();
+                header.emit(&mut out);
+                out.extend_from_slice(body);
+                prop_assert_eq!(out, bytes);
+            }
+        }
+    }
+}
