@@ -1,13 +1,14 @@
 //! The three ways to replicate, or not, behind one face for the story.
 
 use std::path::Path;
-use std::time::{Duration, Instant, SystemTime};
+
+use serde_json::Value;
 
 use super::Peer;
+use super::harness::Result;
 use super::harness::peer::{self, Conntrackd};
 use super::harness::services::{self, Ctsyncd, Link, Notify, number};
 use super::harness::topology::{Lab, Node};
-use super::harness::{Context as _, Result};
 
 /// What runs on both firewalls.
 #[derive(Debug)]
@@ -32,15 +33,6 @@ pub(crate) struct Counts {
     pub(crate) told: u64,
     /// What fw2 holds of them.
     pub(crate) held: u64,
-}
-
-/// How the flows came into the kernel of fw2.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Takeover {
-    /// When it was complete, since the cut.
-    pub(crate) after: Option<Duration>,
-    /// In words.
-    pub(crate) what: String,
 }
 
 impl Replication {
@@ -91,59 +83,38 @@ impl Replication {
         Ok(Counts { kernel, told, held })
     }
 
-    /// What fw2 did when it was told to take over.
-    pub(crate) fn takeover(
-        &self,
-        lab: &Lab,
-        cut: Instant,
-        cut_clock: SystemTime,
-    ) -> Result<Takeover> {
-        match self {
-            Self::Ctsyncd([_, two]) => ctsyncd_takeover(two, cut),
-            Self::Conntrackd { .. } => Ok(Takeover {
-                after: conntrackd_step(lab.node(2), cut_clock)?,
-                what: "commit done by conntrackd -c".to_owned(),
-            }),
-            Self::None => Ok(Takeover {
-                after: None,
-                what: "nothing is committed: nothing was replicated".to_owned(),
-            }),
-        }
+    /// What fw2 did when it was told to take over, in words.
+    pub(crate) fn takeover(&self) -> Result<String> {
+        Ok(match self {
+            Self::Ctsyncd([_, two]) => committed(&two.status()?),
+            Self::Conntrackd { .. } => "fw2's kernel has the flows (conntrackd -c)".to_owned(),
+            Self::None => "fw2's kernel never has the flows: nobody told it".to_owned(),
+        })
     }
 }
 
-/// The commit's outcome from the status; its end from the daemon's own log line.
-fn ctsyncd_takeover(daemon: &Ctsyncd, cut: Instant) -> Result<Takeover> {
-    let status = daemon.status()?;
-    let commit = |field: &str| number(&status, &format!("/commit/{field}")).unwrap_or(0);
+/// The outcome of the last commit, from a status.
+fn committed(status: &Value) -> String {
+    let commit = |field: &str| number(status, &format!("/commit/{field}")).unwrap_or(0);
     let failed: u64 = status["commit"]["failed"]
         .as_array()
         .into_iter()
         .flatten()
         .filter_map(|failed| failed["flows"].as_u64())
         .sum();
-    let what = format!(
-        "commit done in {} ms: {} flows, {} created, {} replaced, {} already right, {failed} failed",
+    let mut text = format!(
+        "fw2's kernel has the flows: commit took {} ms, {} created",
         commit("elapsed_ms"),
-        commit("total"),
-        commit("created"),
-        commit("replaced"),
-        commit("already"),
+        commit("created")
     );
-    let line = ["commit complete", "commit done", "committed", "promoted"]
-        .iter()
-        .find_map(|text| daemon.process().find(text, cut));
-    Ok(Takeover {
-        after: line.map(|line| line.at - cut),
-        what,
-    })
-}
-
-fn conntrackd_step(node: &Node, cut: SystemTime) -> Result<Option<Duration>> {
-    let Some(nanos) = peer::step(node, "committed") else {
-        return Ok(None);
-    };
-    let cut = cut.duration_since(SystemTime::UNIX_EPOCH)?.as_nanos();
-    let after = u64::try_from(nanos.saturating_sub(cut)).context("a step in this century")?;
-    Ok(Some(Duration::from_nanos(after)))
+    for (flows, what) in [
+        (commit("replaced"), "replaced"),
+        (commit("already"), "already right"),
+        (failed, "failed"),
+    ] {
+        if flows > 0 {
+            text.push_str(&format!(", {flows} {what}"));
+        }
+    }
+    text
 }

@@ -1,12 +1,13 @@
 //! The story: build, talk, agree, cut, count.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use super::harness::process::Process;
 use super::harness::services::keepalived;
 use super::harness::topology::{INSIDE_VIP, Lab, OUTSIDE_VIP};
 use super::harness::traffic::{Kind, Spec, Traffic};
 use super::harness::wait::{await_until, pass};
+use super::harness::watch::Watch;
 use super::harness::{Result, bail};
 use super::replication::{Counts, Replication};
 use super::verdict::{Moment, pronounce};
@@ -87,10 +88,11 @@ pub(crate) fn tell(arguments: &Arguments) -> Result<bool> {
     stage.show(&mut view, PEACE, || Ok(false))?;
 
     view.step("cutting all cables of fw1");
+    let filled = Watch::start(lab.node(2).namespace(), u64::try_from(connections)?)?;
     lab.cut(lab.node(1))?;
     // Zero is when the last cable is out: what was sent before may still be answered.
     traffic.mark();
-    let (cut, cut_clock) = (Instant::now(), SystemTime::now());
+    let cut = Instant::now();
     view.freeze();
     stage.lights[0] = Light::Dead;
     stage.show(&mut view, RETURN, || {
@@ -118,10 +120,9 @@ pub(crate) fn tell(arguments: &Arguments) -> Result<bool> {
         after: inside.max(outside),
         what: "fw2 has the addresses".to_owned(),
     });
-    let takeover = replication.takeover(&lab, cut, cut_clock)?;
     moments.push(Moment {
-        after: takeover.after,
-        what: takeover.what,
+        after: filled.reached().map(|reached| reached - cut),
+        what: replication.takeover()?,
     });
     if outcome.alive > 0 {
         moments.push(Moment {

@@ -20,6 +20,7 @@ pub(crate) mod table;
 pub(crate) mod topology;
 pub(crate) mod traffic;
 pub(crate) mod wait;
+pub(crate) mod watch;
 
 use std::io::Write as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};

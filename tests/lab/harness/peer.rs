@@ -9,15 +9,16 @@ use super::wait::await_until;
 use super::{Context as _, Result, bail};
 
 /// What keepalived calls on a change of role: commit the replicas, forget them, read the kernel
-/// again, and tell the other node everything. Each step is noted with its moment.
+/// again, and tell the other node everything.
 const FAILOVER: &str = r#"#!/bin/sh
-note() { echo "$(date +%s%N) $*" >> /run/failover.log; }
-ctd() { conntrackd -C /run/conntrackd.conf "$@" >> /run/failover.out 2>&1; }
-note "state $3"
+exec >> /run/failover.log 2>&1
+ctd() { conntrackd -C /run/conntrackd.conf "$@"; }
 case "$3" in
 MASTER)
-    ctd -c; note "committed"
-    ctd -f; ctd -R; ctd -B; note "done"
+    ctd -c
+    ctd -f
+    ctd -R
+    ctd -B
     ;;
 BACKUP|FAULT)
     ctd -t
@@ -82,13 +83,6 @@ pub(crate) fn counts(node: &Node) -> Result<CacheCounts> {
         internal: next()?,
         external: next()?,
     })
-}
-
-/// When the failover script took a step, in nanoseconds since 1970.
-pub(crate) fn step(node: &Node, step: &str) -> Option<u128> {
-    let text = std::fs::read_to_string(node.run_folder().join("failover.log")).ok()?;
-    let line = text.lines().rev().find(|line| line.contains(step))?;
-    line.split(' ').next()?.parse().ok()
 }
 
 fn config(node: &Node, everything: bool) -> String {
