@@ -57,16 +57,18 @@ fn every_cited_section_of_the_protocol_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let document = std::fs::read_to_string(root.join("docs/protocol.md")).ok();
     let cite = |source: &Source| rules::citations(source, document.as_deref());
-    expect_none(over_all(cite));
+    let all = over_all(cite);
+    // The checker's own samples cite sections that are not there.
+    let own = |message: &String| message.starts_with("tests/tidy/");
+    expect_none(all.into_iter().filter(|message| !own(message)).collect());
 }
 
 #[test]
 fn every_crate_is_used() {
     let sources = sources();
-    // As long as a whole part is missing, so is its use of crates that were chosen for it.
-    let empty = rules::empty_folders(&sources);
-    if !empty.is_empty() {
-        eprintln!("not checked: nothing is in {} yet", empty.join(", "));
+    // Some crates were chosen for what only the daemon does.
+    if rules::daemon_is_missing(&sources) {
+        eprintln!("not checked: the daemon is not there yet");
         return;
     }
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -91,7 +93,7 @@ fn over_sources(rule: impl Fn(&Source) -> Vec<String>) -> Vec<String> {
 
 fn over_all(rule: impl Fn(&Source) -> Vec<String>) -> Vec<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    ["src", "tests", "benches", "fuzz"]
+    ["src", "tests", "examples", "benches", "fuzz"]
         .iter()
         .flat_map(|folder| source::read(root, folder))
         .flat_map(|source| rule(&source))

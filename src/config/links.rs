@@ -28,12 +28,14 @@ pub(super) fn settle(given: &[Spanned<Link>], check: &mut Check<'_>) -> Vec<Link
     for (index, link) in given.iter().enumerate() {
         let one = OneLink { index, link, check };
         if let Some((settings, place)) = one.settle() {
-            let own = own_address(&settings);
-            if settled.iter().any(|other| own_address(other) == own) {
+            if settled
+                .iter()
+                .any(|other| share_an_address(other, &settings))
+            {
                 check.report.error_help(
                     place,
-                    format!("a link before this one has the address {own} already"),
-                    "give each link a port of its own, so that what arrives tells its link",
+                    "a link before this one has this address already",
+                    "a second link is of use on another interface, or with another port",
                 );
             }
             settled.push(settings);
@@ -42,11 +44,16 @@ pub(super) fn settle(given: &[Spanned<Link>], check: &mut Check<'_>) -> Vec<Link
     settled
 }
 
-/// Where a link's socket is bound.
-fn own_address(link: &LinkSettings) -> SocketAddr {
-    match &link.addressing {
-        Addressing::Multicast { group } => *group,
-        Addressing::Unicast { bind, .. } => *bind,
+/// True if two links would hear the same datagrams. One group on two interfaces is two links: the
+/// sockets are bound to their interfaces.
+fn share_an_address(one: &LinkSettings, other: &LinkSettings) -> bool {
+    match (&one.addressing, &other.addressing) {
+        (Addressing::Multicast { group: a }, Addressing::Multicast { group: b }) => {
+            a == b && one.interface == other.interface
+        }
+        (Addressing::Unicast { bind: a, .. }, Addressing::Unicast { bind: b, .. }) => a == b,
+        (Addressing::Multicast { .. }, Addressing::Unicast { .. })
+        | (Addressing::Unicast { .. }, Addressing::Multicast { .. }) => false,
     }
 }
 

@@ -35,7 +35,11 @@ pub fn decode_event(message: &[u8], event: &mut FlowEvent) -> Result<(), DecodeE
             }
         }
         MessageKind::Conntrack(cta::IPCTNL_MSG_CT_DELETE) => EventKind::Destroy,
-        _ => return Err(DecodeError::NotAFlow),
+        MessageKind::Conntrack(_)
+        | MessageKind::Error
+        | MessageKind::Done
+        | MessageKind::Overrun
+        | MessageKind::Other(_) => return Err(DecodeError::NotAFlow),
     };
     decode_flow(&message, kind, event)
 }
@@ -50,12 +54,10 @@ pub fn decode_event(message: &[u8], event: &mut FlowEvent) -> Result<(), DecodeE
 /// When `message` is not a well-formed listing of a flow.
 pub fn decode_listed(message: &[u8], event: &mut FlowEvent) -> Result<(), DecodeError> {
     let message = Message::parse(message)?;
-    match message.kind {
-        MessageKind::Conntrack(cta::IPCTNL_MSG_CT_NEW) => {
-            decode_flow(&message, EventKind::Listed, event)
-        }
-        _ => Err(DecodeError::NotAFlow),
+    if message.kind != MessageKind::Conntrack(cta::IPCTNL_MSG_CT_NEW) {
+        return Err(DecodeError::NotAFlow);
     }
+    decode_flow(&message, EventKind::Listed, event)
 }
 
 fn decode_flow(

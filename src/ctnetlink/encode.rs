@@ -330,8 +330,11 @@ fn nat(message: &mut Builder<'_>, flow: &Flow) {
     }
 }
 
-/// One end's translation. With a port given, the kernel takes exactly this one or says EEXIST;
-/// without, it silently takes another where this one is used.
+/// One end's translation. GRE keys cannot be given: the kernel takes no notice of them (and finds
+/// flows of PPTP by a map that only its helper fills), so translated keys are not restored.
+///
+/// With a port given, the kernel takes exactly this one or says EEXIST; without, it silently takes
+/// another where this one is used.
 fn binding(message: &mut Builder<'_>, kind: u16, of: &Tuple, address: &[u8; 16], port: u16) {
     message.nest(kind, |nest| {
         match of.family {

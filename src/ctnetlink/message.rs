@@ -138,6 +138,7 @@ impl<'a> Message<'a> {
 
     /// What follows the header.
     #[must_use]
+    #[inline]
     pub fn payload(&self) -> &'a [u8] {
         &self.bytes[HEADER_LEN..]
     }

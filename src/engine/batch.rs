@@ -35,7 +35,10 @@ pub(super) struct Writing<'a, T> {
 
 impl<T> Batches<T> {
     pub(super) fn new() -> Self {
-        Self { under_way: VecDeque::with_capacity(BATCHES_MAX), spare: Vec::new() }
+        Self {
+            under_way: VecDeque::with_capacity(BATCHES_MAX),
+            spare: Vec::new(),
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -53,22 +56,42 @@ impl<T> Batches<T> {
         next_seq: &'a mut u32,
     ) -> Writing<'a, T> {
         out.clear();
-        let messages =
-            self.spare.pop().unwrap_or_else(|| Vec::with_capacity(MESSAGES_MAX));
-        Writing { first_seq: *next_seq, out, next_seq, last_start: 0, messages }
+        let messages = self
+            .spare
+            .pop()
+            .unwrap_or_else(|| Vec::with_capacity(MESSAGES_MAX));
+        Writing {
+            first_seq: *next_seq,
+            out,
+            next_seq,
+            last_start: 0,
+            messages,
+        }
     }
 
     /// Ends a batch; `None` if nothing was written.
     pub(super) fn send(&mut self, writing: Writing<'_, T>) -> Option<KernelRequest> {
-        let Writing { out, first_seq, last_start, messages, .. } = writing;
+        let Writing {
+            out,
+            first_seq,
+            last_start,
+            messages,
+            ..
+        } = writing;
         if messages.is_empty() {
             self.spare.push(messages);
             return None;
         }
         encode::want_ack(&mut out[last_start..]);
         let last_seq = first_seq.wrapping_add(messages.len() as u32 - 1);
-        self.under_way.push_back(Batch { first_seq, messages });
-        Some(KernelRequest::Batch { first_seq, last_seq })
+        self.under_way.push_back(Batch {
+            first_seq,
+            messages,
+        });
+        Some(KernelRequest::Batch {
+            first_seq,
+            last_seq,
+        })
     }
 
     /// Takes the batch that ends with `last_seq`: calls `settle` for each of its messages, in
@@ -80,9 +103,14 @@ impl<T> Batches<T> {
         mut settle: impl FnMut(T, Option<Answer>),
     ) {
         let is_it = |batch: &Batch<T>| {
-            batch.first_seq.wrapping_add(batch.messages.len() as u32 - 1) == last_seq
+            batch
+                .first_seq
+                .wrapping_add(batch.messages.len() as u32 - 1)
+                == last_seq
         };
-        let Some(at) = self.under_way.iter().position(is_it) else { return };
+        let Some(at) = self.under_way.iter().position(is_it) else {
+            return;
+        };
         let mut batch = self.under_way.remove(at).expect("was just found");
         let mut by_message: Vec<Option<Answer>> = Vec::new();
         by_message.resize_with(batch.messages.len(), || None);

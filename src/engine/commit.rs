@@ -79,20 +79,33 @@ pub(super) struct Around<'a> {
 }
 
 impl Commit {
-    /// A commit of the replicas of some peers.
-    pub(super) fn new<'a>(peers: impl Iterator<Item = &'a Peer>, now: Instant) -> Self {
+    /// A commit of the replicas of some peers, the first first: where two have a flow, its word
+    /// counts.
+    pub(super) fn new(peers: &[&Peer], now: Instant) -> Self {
         let mut total = 0;
         let mut first = Vec::new();
         let mut last = Vec::new();
         for peer in peers {
-            let Some(replica) = peer.replica() else { continue };
+            let Some(replica) = peer.replica() else {
+                continue;
+            };
             total += replica.digest().flows();
             first.push(peer.name());
             let (peer, above) = (peer.name(), peer.high());
-            last.push(Walk { peer, pass: None, above, slot: 0 });
+            last.push(Walk {
+                peer,
+                pass: None,
+                above,
+                slot: 0,
+            });
         }
         let walks = PASSES.into_iter().flat_map(|pass| {
-            first.iter().map(move |&peer| Walk { peer, pass: Some(pass), above: 0, slot: 0 })
+            first.iter().map(move |&peer| Walk {
+                peer,
+                pass: Some(pass),
+                above: 0,
+                slot: 0,
+            })
         });
         Self {
             began: now,
@@ -100,7 +113,11 @@ impl Commit {
             again: VecDeque::new(),
             batches: Batches::new(),
             failed: BTreeMap::new(),
-            status: CommitStatus { running: true, total, ..CommitStatus::default() },
+            status: CommitStatus {
+                running: true,
+                total,
+                ..CommitStatus::default()
+            },
         }
     }
 
@@ -141,7 +158,9 @@ impl Commit {
         }
         let mut batch = self.batches.begin(out, next_seq);
         while batch.room() >= 2 {
-            let Some(restore) = self.again.pop_front() else { break };
+            let Some(restore) = self.again.pop_front() else {
+                break;
+            };
             restore.write(&mut batch);
         }
         let mut slots = SLOTS_PER_STEP;
@@ -158,9 +177,17 @@ impl Commit {
 
     /// The kernel has done a batch.
     pub(super) fn on_done(&mut self, last_seq: u32, is_answered: bool, answers: Vec<Answer>) {
-        let Self { batches, again, failed, status, .. } = self;
+        let Self {
+            batches,
+            again,
+            failed,
+            status,
+            ..
+        } = self;
         batches.settle(last_seq, answers, |message, answer| {
-            let Message::Decide(restore) = message else { return };
+            let Message::Decide(restore) = message else {
+                return;
+            };
             match restore.judge(answer, is_answered) {
                 Verdict::Created => status.created += 1,
                 Verdict::Replaced => status.replaced += 1,
@@ -189,7 +216,9 @@ impl Walk {
         status: &mut CommitStatus,
     ) -> Step {
         let peer = around.peers.iter().find(|peer| peer.name() == self.peer);
-        let Some(replica) = peer.and_then(Peer::replica) else { return Step::Over };
+        let Some(replica) = peer.and_then(Peer::replica) else {
+            return Step::Over;
+        };
         while self.slot < replica.slots() {
             if *slots == 0 || batch.room() < 2 {
                 return Step::Enough;
@@ -197,7 +226,9 @@ impl Walk {
             *slots -= 1;
             let slot = Slot(self.slot);
             self.slot += 1;
-            let Some((flow, rare)) = replica.flow(slot) else { continue };
+            let Some((flow, rare)) = replica.flow(slot) else {
+                continue;
+            };
             if replica.stamp(slot) <= self.above
                 || self.pass.is_some_and(|pass| pass != Pass::of(flow, rare))
             {
@@ -211,7 +242,9 @@ impl Walk {
             let held = around.local.find(&flow.key());
             match held.and_then(|slot| Some((slot, around.local.flow(slot)?))) {
                 None => restore.write(batch),
-                Some((slot, held)) if is_right(held, flow) && around.local.era(slot) == around.era => {
+                Some((slot, held))
+                    if is_right(held, flow) && around.local.era(slot) == around.era =>
+                {
                     status.already += 1;
                 }
                 Some((_, held)) => restore.replacing(held).write(batch),

@@ -18,7 +18,13 @@ pub(super) struct Flush {
 
 impl Flush {
     pub(super) fn new() -> Self {
-        Self { slot: 0, is_walked: false, batches: Batches::new(), deleted: 0, failed: 0 }
+        Self {
+            slot: 0,
+            is_walked: false,
+            batches: Batches::new(),
+            deleted: 0,
+            failed: 0,
+        }
     }
 
     pub(super) fn is_hungry(&self) -> bool {
@@ -42,7 +48,9 @@ impl Flush {
         let mut batch = self.batches.begin(out, next_seq);
         while batch.room() > 0 && self.slot < local.slots() {
             if let Some(flow) = local.flow(Slot(self.slot)) {
-                batch.push((), |out, seq| encode::delete(out, seq, Ack::None, flow, None));
+                batch.push((), |out, seq| {
+                    encode::delete(out, seq, Ack::None, flow, None)
+                });
             }
             self.slot += 1;
         }
@@ -52,7 +60,12 @@ impl Flush {
 
     /// The kernel has done a batch.
     pub(super) fn on_done(&mut self, last_seq: u32, is_answered: bool, answers: Vec<Answer>) {
-        let Self { batches, deleted, failed, .. } = self;
+        let Self {
+            batches,
+            deleted,
+            failed,
+            ..
+        } = self;
         batches.settle(last_seq, answers, |(), answer| {
             match answer.map(|answer| answer.outcome) {
                 None if is_answered => *deleted += 1,

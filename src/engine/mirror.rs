@@ -183,7 +183,9 @@ impl Mirror {
         secs: Secs,
         listeners: u8,
     ) -> (bool, Option<Notice>) {
-        let Listing::Sweeping(from) = self.listing else { return (false, None) };
+        let Listing::Sweeping(from) = self.listing else {
+            return (false, None);
+        };
         let at = self.circumstances(secs, listeners);
         let (swept, next) = self.local.sweep(from, SWEEP_SLOTS, at);
         self.swept += u64::from(swept);
@@ -198,7 +200,10 @@ impl Mirror {
         self.is_complete = true;
         self.missed_events = false;
         self.is_full = self.full_since_listing;
-        let notice = Notice::TableWhole { tracked: self.local.tracked(), swept: self.swept };
+        let notice = Notice::TableWhole {
+            tracked: self.local.tracked(),
+            swept: self.swept,
+        };
         (swept > 0, (!was_whole && self.is_whole()).then_some(notice))
     }
 
@@ -211,7 +216,9 @@ impl Mirror {
             self.swept = 0;
             self.full_since_listing = false;
             self.listing_began = Some(now);
-            self.listing = Listing::Running { is_worthless: false };
+            self.listing = Listing::Running {
+                is_worthless: false,
+            };
         }
         is_due
     }
@@ -250,10 +257,14 @@ impl Mirror {
         let is_end = event.kind == EventKind::Destroy;
         let applied = if is_end || self.policy.tracks(&event.flow, &self.addresses).is_ok() {
             let policy = &self.policy;
-            self.local.apply(event, at, |flow, age| policy.replicates(flow, age).is_ok())
+            self.local
+                .apply(event, at, |flow, age| policy.replicates(flow, age).is_ok())
         } else {
             // Policy has changed its mind: what was in goes out.
-            let end = FlowEvent { kind: EventKind::Destroy, ..*event };
+            let end = FlowEvent {
+                kind: EventKind::Destroy,
+                ..*event
+            };
             self.local.apply(&end, at, |_, _| false)
         };
         match applied {
@@ -282,10 +293,16 @@ impl Mirror {
     }
 
     fn earliest(&self, now: Instant) -> Instant {
-        self.listing_began.map_or(now, |began| now.max(began + LISTING_INTERVAL_MIN))
+        self.listing_began
+            .map_or(now, |began| now.max(began + LISTING_INTERVAL_MIN))
     }
 
     fn circumstances(&self, now: Secs, listeners: u8) -> Circumstances {
-        Circumstances { now, listeners, round: self.round, era: self.era }
+        Circumstances {
+            now,
+            listeners,
+            round: self.round,
+            era: self.era,
+        }
     }
 }

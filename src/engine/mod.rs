@@ -1,3 +1,418 @@
 //! Everything ctsyncd decides, without doing any of it.
+//!
+//! The engine owns every table and all state of the protocol. Inputs come through `handle_*`, which
+//! never block and never fail as a whole; afterwards drain `poll_transmit`, `poll_request` and
+//! `poll_notice` until each returns `None`, then wait for the next input or for `poll_timeout`.
+//! Time is an argument and never goes backwards, so that a simulator can be the world.
 
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use crate::cache::{HashKey, Local, Secs, Slot};
+use crate::ctnetlink::request::{KernelRequest, RequestDone};
+use crate::flow::FlowEvent;
+use crate::flow::filter::{LocalAddresses, Policy};
+use crate::replication::{Circumstances, LinkId, Peer, Replication, ReplicationSettings, Transmit};
+use crate::wire::{Epoch, Name};
+
+mod batch;
+pub mod command;
+mod commit;
+mod flush;
+mod jobs;
+mod mirror;
+mod notice;
+mod report;
+mod restore;
 pub mod status;
+
+pub use command::{Command, FlowsFrom, Reply};
+use jobs::{Ended, Jobs, Work};
+use mirror::Mirror;
+pub use notice::{JobId, JobResult, Notice};
+use status::Role;
+
+/// Seconds that the clock of timeouts shows at the start: more than any timeout is long, so that
+/// "told before we started" is not before zero.
+const SECS_AT_START: Secs = 1 << 30;
+/// Notices that nobody has fetched; beyond that the oldest is dropped.
+const NOTICES_MAX: usize = 256;
+
+/// What is fixed for a run.
+#[derive(Clone, Debug)]
+pub struct EngineSettings {
+    /// Own name.
+    pub name: Name,
+    /// This run.
+    pub epoch: Epoch,
+    /// Key of the hashes of our flows; random.
+    pub hash_key: HashKey,
+    /// Key of challenges and session numbers; random, told to nobody.
+    pub secret: HashKey,
+    /// Which flows replicate.
+    pub policy: Policy,
+    /// Most flows in the local cache, and in each replica.
+    pub flows_max: u32,
+    /// Most tombstones.
+    pub tombstones_max: u32,
+    /// The links, by name.
+    pub links: Vec<String>,
+    /// Most data packet numbers that one peer may have under way to us.
+    pub window: u32,
+    /// Most bytes of a datagram.
+    pub datagram_bytes_max: usize,
+    /// How often the kernel's table is listed.
+    pub scrub_interval: Duration,
+    /// A committed flow gets at least this long for its first packet.
+    pub grace: Duration,
+    /// Netlink port id of our writer: events with it are echoes.
+    pub writer_port_id: u32,
+    /// The links are not protected.
+    pub insecure: bool,
+    /// Role to start in: standby, or what an earlier run on this boot was.
+    pub role: Role,
+    /// Term to start with.
+    pub term: u64,
+}
+
+/// The node.
+#[derive(Debug)]
+pub struct Engine {
+    settings: EngineSettings,
+    began: Instant,
+    mirror: Mirror,
+    replication: Replication,
+    jobs: Jobs,
+    role: Role,
+    term: u64,
+    notices: VecDeque<Notice>,
+}
+
+impl Engine {
+    /// A node that knows nothing yet and wants to list its kernel's table.
+    #[must_use]
+    pub fn new(settings: EngineSettings, now: Instant) -> Self {
+        let local = Local::new(
+            settings.hash_key,
+            settings.flows_max,
+            settings.tombstones_max,
+        );
+        let mirror = Mirror::new(
+            local,
+            settings.policy.clone(),
+            settings.writer_port_id,
+            settings.scrub_interval,
+            now,
+        );
+        let replication = ReplicationSettings {
+            name: settings.name,
+            epoch: settings.epoch,
+            secret: settings.secret,
+            links: u8::try_from(settings.links.len()).expect("links are counted in a u8"),
+            window: settings.window,
+            datagram_bytes_max: settings.datagram_bytes_max,
+            flows_max: settings.flows_max,
+        };
+        Self {
+            replication: Replication::new(replication, now),
+            mirror,
+            jobs: Jobs::default(),
+            role: settings.role,
+            term: settings.term,
+            notices: VecDeque::with_capacity(NOTICES_MAX),
+            began: now,
+            settings,
+        }
+    }
+
+    /// The local cache.
+    #[must_use]
+    pub fn local(&self) -> &Local {
+        &self.mirror.local
+    }
+
+    /// The peers.
+    #[must_use]
+    pub fn peers(&self) -> &[Peer] {
+        self.replication.peers()
+    }
+
+    /// Own role.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// Own term.
+    #[must_use]
+    pub fn term(&self) -> u64 {
+        self.term
+    }
+
+    /// Events of the kernel, in order.
+    pub fn handle_events(&mut self, now: Instant, events: &[FlowEvent]) {
+        let (secs, listeners) = (self.secs(now), self.replication.listeners());
+        if self.mirror.on_events(secs, events, listeners) {
+            self.replication.handle_change(now);
+        }
+    }
+
+    /// Events of the kernel were missed.
+    pub fn handle_overrun(&mut self, now: Instant) {
+        let notice = self.mirror.on_overrun(now);
+        self.notify(notice);
+    }
+
+    /// The node's own addresses, all of them.
+    pub fn handle_addresses(&mut self, now: Instant, addresses: Vec<IpAddr>) {
+        self.mirror
+            .on_addresses(now, LocalAddresses::new(addresses));
+    }
+
+    /// A datagram has arrived on a link.
+    pub fn handle_datagram(
+        &mut self,
+        now: Instant,
+        link: LinkId,
+        from: SocketAddr,
+        datagram: &[u8],
+    ) {
+        let at = self.circumstances(now);
+        self.replication
+            .handle_datagram(at, link, from, datagram, &mut self.mirror.local);
+    }
+
+    /// The kernel has answered a request, or goes on answering.
+    pub fn handle_done(&mut self, now: Instant, done: RequestDone) {
+        match done {
+            RequestDone::Listed(flows) => {
+                let (secs, listeners) = (self.secs(now), self.replication.listeners());
+                if self.mirror.on_listed(secs, &flows, listeners) {
+                    self.replication.handle_change(now);
+                }
+            }
+            RequestDone::DumpEnded { complete } => self.mirror.on_listing_ended(now, complete),
+            RequestDone::Batch {
+                last_seq,
+                complete,
+                answers,
+            } => {
+                self.jobs.on_done(last_seq, complete, answers);
+                self.settle_jobs(now);
+            }
+        }
+    }
+
+    /// A question or an order.
+    pub fn handle_command(&mut self, now: Instant, command: Command) -> Reply {
+        let reply = match command {
+            Command::Status => Reply::Status(Box::new(self.status(now))),
+            Command::Stats => Reply::Stats(self.stats()),
+            Command::Flows { from, slots_max } => self.flows(now, from, slots_max),
+            Command::Commit => self.jobs.queue(Work::Commit),
+            Command::Promote => self.promote(),
+            Command::Demote => self.demote(),
+            Command::FlushLocal => {
+                self.mirror.flush(now);
+                self.jobs.await_listing(self.mirror.listings_until_fresh())
+            }
+            Command::FlushReplicas => {
+                self.replication
+                    .peers_mut()
+                    .iter_mut()
+                    .for_each(Peer::flush_replica);
+                Reply::Done
+            }
+            Command::FlushKernel => self.jobs.queue(Work::Flush),
+            Command::ResyncKernel => {
+                self.mirror.want_listing(now);
+                self.jobs.await_listing(self.mirror.listings_until_fresh())
+            }
+            Command::ResyncPeers => {
+                self.replication.resync_peers(&mut self.mirror.local, now);
+                self.jobs.await_passes()
+            }
+        };
+        self.settle_jobs(now);
+        reply
+    }
+
+    /// Time has passed. Spurious calls are harmless.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        let (secs, listeners) = (self.secs(now), self.replication.listeners());
+        let (has_changed, notice) = self.mirror.on_timeout(now, secs, listeners);
+        if has_changed {
+            self.replication.handle_change(now);
+        }
+        if let Some(notice) = notice {
+            self.notify(notice);
+        }
+        let at = self.circumstances(now);
+        self.replication.handle_timeout(at, &mut self.mirror.local);
+        self.settle_jobs(now);
+    }
+
+    /// Writes the next datagram into `out`; `None` when there is nothing to send now.
+    pub fn poll_transmit(&mut self, now: Instant, out: &mut Vec<u8>) -> Option<Transmit> {
+        let at = self.circumstances(now);
+        self.replication
+            .poll_transmit(at, &mut self.mirror.local, out)
+    }
+
+    /// The next request to the kernel; its messages are in `out`. `None` when there is nothing to
+    /// ask now.
+    pub fn poll_request(&mut self, now: Instant, out: &mut Vec<u8>) -> Option<KernelRequest> {
+        out.clear();
+        let around = commit::Around {
+            local: &self.mirror.local,
+            era: self.mirror.era,
+            peers: self.replication.peers(),
+            secs: self.secs(now),
+            grace_secs: u32::try_from(self.settings.grace.as_secs()).unwrap_or(u32::MAX),
+        };
+        if let Some(request) = self.jobs.next_batch(around, out) {
+            return Some(request);
+        }
+        self.settle_jobs(now);
+        self.mirror
+            .begin_listing(now)
+            .then_some(KernelRequest::Dump)
+    }
+
+    /// Something that people, or whoever waits for a job, should hear about.
+    pub fn poll_notice(&mut self) -> Option<Notice> {
+        let peer = self.replication.poll_notice().map(Notice::Peer);
+        peer.or_else(|| self.notices.pop_front())
+    }
+
+    /// When to call `handle_timeout` and drain, if nothing else happens before. In the past means:
+    /// at once.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Instant {
+        if self.jobs.is_hungry() {
+            return self.began;
+        }
+        let replication = self.replication.poll_timeout();
+        self.mirror
+            .poll_timeout()
+            .map_or(replication, |at| at.min(replication))
+    }
+
+    fn promote(&mut self) -> Reply {
+        match self.role {
+            Role::Active => Reply::Done,
+            Role::Standby | Role::Promoting => {
+                let reply = self.jobs.queue(Work::Promotion);
+                if matches!(reply, Reply::Started(_)) {
+                    self.change_role(Role::Promoting);
+                }
+                reply
+            }
+        }
+    }
+
+    fn demote(&mut self) -> Reply {
+        if self.role != Role::Standby {
+            // From now on the flows live elsewhere: what our kernel holds of them goes stale.
+            self.mirror.era = self.mirror.era.wrapping_add(1);
+            self.change_role(Role::Standby);
+        }
+        Reply::Done
+    }
+
+    /// The one door for changes of role. The term grows when a promotion begins.
+    fn change_role(&mut self, to: Role) {
+        let from = self.role;
+        if from == to {
+            return;
+        }
+        if (from, to) == (Role::Standby, Role::Promoting) {
+            let highest = self
+                .peers()
+                .iter()
+                .filter_map(Peer::told)
+                .map(|told| told.term)
+                .max();
+            self.term = self.term.max(highest.unwrap_or(0)) + 1;
+        }
+        self.role = to;
+        self.notify(Notice::Role {
+            from,
+            to,
+            term: self.term,
+        });
+    }
+
+    /// Ends what is done and begins what waits for it.
+    fn settle_jobs(&mut self, now: Instant) {
+        loop {
+            if let Some(ended) = self.jobs.take_ended(now) {
+                self.on_ended(ended);
+            } else if !self
+                .jobs
+                .begin_next(now, self.role, self.term, self.replication.peers())
+            {
+                break;
+            }
+        }
+        let is_passing = |peer: &Peer| !peer.is_silent(now) && peer.is_unsettled();
+        let passes_are_over = !self.peers().iter().any(is_passing);
+        let listings = self.mirror.counters.listings;
+        while let Some(job) = self.jobs.take_waiter(listings, passes_are_over) {
+            self.notify(Notice::JobDone {
+                job,
+                result: JobResult::Done,
+            });
+        }
+    }
+
+    fn on_ended(&mut self, ended: Ended) {
+        let Ended { job, work, result } = ended;
+        if let JobResult::Committed(status) = &result {
+            self.notify(Notice::Committed(status.clone()));
+        }
+        let result = match (work, self.role) {
+            (Work::Promotion, Role::Promoting | Role::Active) => {
+                self.change_role(Role::Active);
+                result
+            }
+            (Work::Promotion, Role::Standby) => {
+                JobResult::Failed("this node was demoted while it was being promoted".into())
+            }
+            (Work::Commit | Work::Flush, _) => result,
+        };
+        self.notify(Notice::JobDone { job, result });
+    }
+
+    fn circumstances(&self, now: Instant) -> Circumstances {
+        let elapsed = now.saturating_duration_since(self.began);
+        Circumstances {
+            now,
+            secs: self.secs(now),
+            clock_micros: u64::try_from(elapsed.as_micros())
+                .unwrap_or(u64::MAX)
+                .max(1),
+            table_is_complete: self.mirror.is_complete(),
+            table_is_whole: self.mirror.is_whole(),
+            role: match self.role {
+                Role::Standby => 0,
+                Role::Promoting => 1,
+                Role::Active => 2,
+            },
+            term: self.term,
+        }
+    }
+
+    fn secs(&self, now: Instant) -> Secs {
+        let elapsed = now.saturating_duration_since(self.began).as_secs();
+        SECS_AT_START.saturating_add(u32::try_from(elapsed).unwrap_or(u32::MAX))
+    }
+
+    fn notify(&mut self, notice: Notice) {
+        if self.notices.len() == NOTICES_MAX {
+            self.notices.pop_front();
+        }
+        self.notices.push_back(notice);
+    }
+}

@@ -91,7 +91,10 @@ impl Failure {
             }
             Self::NoAnswer => "the kernel's answers were lost".into(),
             Self::Refused(errno) => {
-                format!("refused by the kernel: {}", std::io::Error::from_raw_os_error(errno))
+                format!(
+                    "refused by the kernel: {}",
+                    std::io::Error::from_raw_os_error(errno)
+                )
             }
         }
     }
@@ -114,13 +117,11 @@ impl Restore {
 
     /// The same, in the place of an entry of ours that is stale or different.
     pub(super) fn replacing(mut self, stale: &Flow) -> Self {
-        self.step = Step::Replace { blocker: *stale, id: None };
+        self.step = Step::Replace {
+            blocker: *stale,
+            id: None,
+        };
         self
-    }
-
-    /// Messages that the next step takes.
-    pub(super) fn messages(&self) -> usize {
-        if matches!(self.step, Step::Replace { .. }) { 2 } else { 1 }
     }
 
     /// Writes the next step.
@@ -132,7 +133,10 @@ impl Restore {
             self.replaces = true;
         }
         let (flow, rare, step) = (self.flow, self.rare, self.step);
-        let how = Create { timeout_secs: self.timeout_secs, helper: self.helper };
+        let how = Create {
+            timeout_secs: self.timeout_secs,
+            helper: self.helper,
+        };
         batch.push(Message::Decide(Box::new(self)), |out, seq| match step {
             Step::Create | Step::Replace { .. } => {
                 encode::create(out, seq, Ack::None, &flow, &rare, how);
@@ -174,7 +178,10 @@ impl Restore {
                 if found.orig == self.flow.orig && found.reply == self.flow.reply {
                     return Verdict::Already;
                 }
-                let step = Step::Replace { blocker: found, id: Some(found.id) };
+                let step = Step::Replace {
+                    blocker: found,
+                    id: Some(found.id),
+                };
                 self.again(step, Failure::Conflict)
             }
             (Step::Look, None | Some(Outcome::Refused(libc::ENOENT))) => {
@@ -182,7 +189,10 @@ impl Restore {
             }
             (Step::LookAtReply, Some(Outcome::Found(found))) => {
                 let found = found.flow;
-                let step = Step::Replace { blocker: found, id: Some(found.id) };
+                let step = Step::Replace {
+                    blocker: found,
+                    id: Some(found.id),
+                };
                 self.again(step, Failure::Conflict)
             }
             (Step::LookAtReply, None | Some(Outcome::Refused(libc::ENOENT))) => {

@@ -51,9 +51,11 @@ impl AddressWatch {
         // Join first, list then: what changes in between is a notice.
         let notices = NetlinkSocket::open_route("address notices")?;
         for group in GROUPS {
-            notices
-                .join(group)
-                .map_err(|source| KernelError::Join { group, source })?;
+            notices.join(group).map_err(|source| KernelError::Option {
+                option: "NETLINK_ADD_MEMBERSHIP",
+                purpose: "address notices",
+                source,
+            })?;
         }
         let listing = NetlinkSocket::open_route("addresses")?;
         let refused = |source| KernelError::Route {

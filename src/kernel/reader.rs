@@ -4,6 +4,11 @@
 //! wakes per event pays twice for it, so after a busy drain the next waits a millisecond
 //! (`GATHER`), as NAPI does.
 //!
+//! The kernel reports an overflow (ENOBUFS) ahead of what is queued, although that is older, and
+//! drops every further event until the queue is empty (`NETLINK_S_CONGESTED`, net/netlink/
+//! af_netlink.c). So the loss is told when the queue was read empty: a dump that begins
+//! after that sees all that was lost, and no event that comes after it is older than the loss.
+//!
 //! When the engine does not keep up the channel fills and this thread blocks in it; the socket's
 //! buffer then overflows, the kernel drops events and says so once (ENOBUFS), and the engine
 //! repairs the loss with a dump. That is the one place where a bound turns into a loss.
@@ -21,7 +26,9 @@ use tracing::error;
 
 use super::KernelError;
 use super::counters::{Undecodable, add_one};
-use super::socket::{NetlinkSocket, QUEUED_MESSAGE_BYTES, READ_BYTES, Received};
+use super::socket::{
+    NetlinkSocket, QUEUED_MESSAGE_BYTES, QUEUED_MESSAGE_BYTES_MIN, READ_BYTES, Received,
+};
 use super::wake::StopSignal;
 use crate::config::settings::KernelSettings;
 use crate::ctnetlink;
@@ -52,7 +59,8 @@ const GROUP_DESTROY: u32 = libc::NFNLGRP_CONNTRACK_DESTROY as u32;
 pub enum KernelEvents {
     /// 1 to [`BATCH_EVENTS_MAX`] events. Give it back with [`EventReader::recycle`].
     Batch(Vec<FlowEvent>),
-    /// Events were lost between the batch before and the batch after: dump the table.
+    /// Events were lost before now: dump the table. Every event that comes after this is newer than
+    /// what was lost.
     Overrun,
 }
 
@@ -117,6 +125,7 @@ impl EventReader {
             counters: Arc::clone(&counters),
             stop: Arc::clone(&stop),
             gathers: buffer_bytes / QUEUED_MESSAGE_BYTES >= GATHER_ROOM_EVENTS_MIN,
+            queued_max: buffer_bytes / QUEUED_MESSAGE_BYTES_MIN + 1,
         };
         thread::Builder::new()
             .name(THREAD.into())
@@ -175,6 +184,8 @@ struct Reader {
     counters: Arc<ReaderCounters>,
     stop: Arc<StopSignal>,
     gathers: bool,
+    /// More datagrams than the socket's buffer holds.
+    queued_max: usize,
 }
 
 /// Why the thread ends.
@@ -215,6 +226,9 @@ impl Reader {
 
     /// Reads until nothing is left.
     fn drain(&mut self) -> Result<(), End> {
+        // After a loss: how many datagrams may still be older than it. Without that bound a loss
+        // would not be told as long as events come faster than they are read.
+        let mut loss: Option<usize> = None;
         while !self.stop.is_stopped() {
             match self.socket.receive(&mut self.buffer) {
                 Ok(Received::Datagram(datagram)) => {
@@ -222,15 +236,29 @@ impl Reader {
                     if self.batch.len() >= BATCH_EVENTS_MAX {
                         self.hand_over()?;
                     }
+                    loss = match loss {
+                        Some(0) => {
+                            self.tell_loss()?;
+                            None
+                        }
+                        _ => loss.map(|older_max| older_max - 1),
+                    };
                 }
-                Ok(Received::Empty) => return self.hand_over(),
+                Ok(Received::Empty) => {
+                    self.hand_over()?;
+                    return loss.map_or(Ok(()), |_| self.tell_loss());
+                }
                 Ok(Received::Overrun) => {
                     add_one(&self.counters.overruns);
-                    self.hand_over_lost()?;
+                    // A second one means that the queue was empty in between.
+                    if loss.is_some() {
+                        self.tell_loss()?;
+                    }
+                    loss = Some(self.queued_max);
                 }
                 Ok(Received::Truncated) => {
                     add_one(&self.counters.truncated);
-                    self.hand_over_lost()?;
+                    loss = Some(self.queued_max);
                 }
                 Ok(Received::Foreign) => add_one(&self.counters.foreign),
                 Err(error) => return Err(End::SocketFailed(error)),
@@ -239,7 +267,7 @@ impl Reader {
         Ok(())
     }
 
-    fn hand_over_lost(&mut self) -> Result<(), End> {
+    fn tell_loss(&mut self) -> Result<(), End> {
         self.hand_over()?;
         self.send(KernelEvents::Overrun)
     }

@@ -18,6 +18,9 @@ pub(super) const READ_BYTES: usize = 64 * 1024;
 /// Buffer that one queued message takes whatever its size, up to about that size (measured).
 pub(super) const QUEUED_MESSAGE_BYTES: usize = 1_280;
 
+/// No queued message takes less: `struct sk_buff` and `struct skb_shared_info` alone are more.
+pub(super) const QUEUED_MESSAGE_BYTES_MIN: usize = 512;
+
 /// A bound netlink socket.
 pub(super) struct NetlinkSocket {
     socket: Socket,

@@ -38,7 +38,7 @@ const RECEIVE_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 
 /// Longest wait for the next answer. All are there when `send` returns; this is for a kernel that
 /// would do otherwise.
-const ANSWER_WAIT_MAX: Duration = Duration::from_secs(5);
+const ANSWER_WAIT_MAX: Duration = Duration::from_millis(500);
 
 /// One batch on its way to the thread.
 struct Batch {

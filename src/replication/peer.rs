@@ -187,6 +187,13 @@ impl Peer {
         self.sender().is_some_and(Sender::is_passing)
     }
 
+    /// True while something that our stream sent waits for an ack, or the whole table is sent.
+    #[must_use]
+    pub fn is_unsettled(&self) -> bool {
+        self.sender()
+            .is_some_and(|sender| sender.is_passing() || sender.is_open())
+    }
+
     /// The versions it speaks, if none of them is ours.
     #[must_use]
     pub fn incompatible(&self) -> Option<(u8, u8)> {

@@ -192,17 +192,3 @@ fn a_crate_that_nobody_names_is_found() {
     let found = rules::unused_crates(&["netlink-sys", "serde"], &sources);
     assert_eq!(found, ["Cargo.toml: serde is not used in src/"]);
 }
-
-#[test]
-fn an_empty_folder_is_known_by_its_text() {
-    let sources = [
-        Source::new("src/net/mod.rs", "//! A head.\n"),
-        Source::new("src/flow/mod.rs", "//! A head.\n"),
-        Source::new("src/flow/tuple.rs", "//! A head.\nstruct Tuple;\n"),
-    ];
-    let empty = rules::empty_folders(&sources);
-    assert!(
-        empty.contains(&"net") && !empty.contains(&"flow"),
-        "{empty:?}"
-    );
-}

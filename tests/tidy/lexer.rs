@@ -184,10 +184,10 @@ fn branch<'c>(
             });
         };
         text = next;
-        if text.starts_with('*') {
+        if let Some(after) = text.strip_prefix('*') {
             found.push(prefix.clone());
             prefix.truncate(depth);
-            return &text[1..];
+            return after;
         }
     }
 }

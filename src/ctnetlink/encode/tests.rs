@@ -1,4 +1,4 @@
-//! Requests as bytes. That the kernel does what they ask is for `tests/ctnetlink_kernel.rs`.
+//! Requests as bytes. That the kernel does what they ask is for `tests/ctnetlink_kernel`.
 
 use std::net::IpAddr;
 

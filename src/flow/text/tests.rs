@@ -1,7 +1,9 @@
+//! Flows written as text, held against what `conntrack -L` (1.4.7) prints for them.
+
 use std::net::IpAddr;
 
 use super::super::proto::{SctpInfo, TcpInfo};
-use super::super::rare::HelperName;
+use super::super::rare::{HelperName, SeqAdj};
 use super::*;
 
 fn ip(text: &str) -> IpAddr {

@@ -3,25 +3,22 @@
 //! Needs root, and `ip`, `nft` and `conntrack`; every test works in a network namespace of its own
 //! and says so by name when it cannot run.
 
-use std::fs::File;
-use std::io::Write;
-use std::net::IpAddr;
-use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+mod flows;
+mod kernel;
 
 use ctsyncd::ctnetlink::encode::{self, Ack, Create, Helper, Update};
-use ctsyncd::ctnetlink::{MessageKind, decode_error, decode_event, decode_listed, messages};
-use ctsyncd::flow::proto::{SctpInfo, TcpInfo};
-use ctsyncd::flow::rare::{HelperName, SeqAdj, SynProxy};
+use ctsyncd::ctnetlink::{decode_event, messages};
+use ctsyncd::flow::proto::TcpInfo;
+use ctsyncd::flow::rare::HelperName;
 use ctsyncd::flow::text::write_line;
-use ctsyncd::flow::tuple::{DCCP, GRE, ICMP, ICMPV6, SCTP, TCP, UDP, UDPLITE};
+use ctsyncd::flow::tuple::{GRE, TCP, UDP};
 use ctsyncd::flow::{
-    EventKind, Family, Flow, FlowEvent, Present, ProtoInfo, Rare, Status, Tuple, Zone, ZoneDir,
+    EventKind, Flow, FlowEvent, Present, ProtoInfo, Rare, Status, Tuple, Zone, ZoneDir,
 };
-use netlink_sys::{Socket, SocketAddr};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-const ESP: u8 = 50;
+use flows::{every_kind, ip, tcp_flow, zone};
+use kernel::Kernel;
+
 const TIMEOUT_SECS: u32 = 500;
 const HOW: Create = Create {
     timeout_secs: TIMEOUT_SECS,
@@ -30,12 +27,6 @@ const HOW: Create = Create {
 const EEXIST: i32 = 17;
 const ENOENT: i32 = 2;
 const EOPNOTSUPP: i32 = 95;
-
-/// NAT is performed, and labels have room, only with rules that use them.
-const RULES: &str = "table inet t {
-    chain nat { type nat hook postrouting priority 100; }
-    chain label { type filter hook output priority 0; ct label set 1; }
-}";
 
 #[test]
 fn every_kind_of_flow_comes_back_as_it_was_created() {
@@ -321,168 +312,6 @@ fn our_own_writes_come_back_as_events_with_our_port_id() {
     assert!(events[2].present.has(Present::TIMEOUT), "it was killed");
 }
 
-// What is created.
-
-/// Which end of a flow is translated.
-#[derive(Clone, Copy)]
-enum Nat {
-    No,
-    Source,
-    Destination,
-    Both,
-}
-
-/// Flows of every protocol, family and translation, each with addresses of its own, and flows with
-/// each of the rare attributes. Masters stand before their children.
-fn every_kind() -> Vec<(Flow, Rare)> {
-    let mut flows = Vec::new();
-    for family in [Family::V4, Family::V6] {
-        let icmp = match family {
-            Family::V4 => ICMP,
-            Family::V6 => ICMPV6,
-        };
-        for protocol in [TCP, UDP, UDPLITE, SCTP, icmp, ESP, DCCP, GRE] {
-            for nat in [Nat::No, Nat::Source, Nat::Destination, Nat::Both] {
-                flows.push((flow(flows.len(), protocol, family, nat), Rare::default()));
-            }
-        }
-    }
-    for dir in [ZoneDir::Both, ZoneDir::Orig, ZoneDir::Reply] {
-        for nat in [Nat::No, Nat::Both] {
-            let mut zoned = flow(flows.len(), TCP, Family::V4, nat);
-            zoned.zone = zone(5, dir);
-            flows.push((zoned, Rare::default()));
-        }
-    }
-    for state in 0..10 {
-        let mut tcp = flow(flows.len(), TCP, Family::V6, Nat::No);
-        if let ProtoInfo::Tcp(info) = &mut tcp.proto {
-            info.state = state;
-        }
-        flows.push((tcp, Rare::default()));
-    }
-    for state in 0..9 {
-        let mut sctp = flow(flows.len(), SCTP, Family::V4, Nat::No);
-        if let ProtoInfo::Sctp(info) = &mut sctp.proto {
-            info.state = state;
-        }
-        flows.push((sctp, Rare::default()));
-    }
-    for status in [0x08, 0x0a, 0x0c] {
-        let mut udp = flow(flows.len(), UDP, Family::V4, Nat::No);
-        udp.status = Status(status);
-        flows.push((udp, Rare::default()));
-    }
-    let mut keyed = flow(flows.len(), GRE, Family::V4, Nat::No);
-    (keyed.orig.src_id, keyed.orig.dst_id) = (0x12c, 0x15);
-    keyed.reply = keyed.orig.inverse();
-    flows.push((keyed, Rare::default()));
-
-    let master = flow(flows.len(), TCP, Family::V4, Nat::Source);
-    let adjusted = Rare {
-        helper: HelperName::new(b"ftp"),
-        seqadj_orig: Some(SeqAdj {
-            correction_pos: 0x0102_0304,
-            offset_before: 3,
-            offset_after: 0xffff_fffe,
-        }),
-        seqadj_reply: Some(SeqAdj {
-            correction_pos: 9,
-            offset_before: 0,
-            offset_after: 7,
-        }),
-        ..Rare::default()
-    };
-    flows.push((master, adjusted));
-    let child = Rare {
-        master: Some(master.orig),
-        ..Rare::default()
-    };
-    let translated = flow(flows.len(), TCP, Family::V4, Nat::Both);
-    flows.push((translated, child));
-    let labelled = Rare {
-        labels: Some(*b"0123456789abcdef"),
-        synproxy: Some(SynProxy {
-            isn: 0x0a0b_0c0d,
-            its: 1,
-            tsoff: 0xffff_fff0,
-        }),
-        ..Rare::default()
-    };
-    flows.push((flow(flows.len(), TCP, Family::V6, Nat::Source), labelled));
-    flows
-}
-
-/// A flow whose addresses no other `n` has.
-fn flow(n: usize, protocol: u8, family: Family, nat: Nat) -> Flow {
-    let address = |net: u8| match family {
-        Family::V4 => ip(&format!("10.{net}.0.{n}")),
-        Family::V6 => ip(&format!("fd00:{net}::{n:x}")),
-    };
-    let (src_id, dst_id) = match protocol {
-        TCP | UDP | UDPLITE | SCTP => (4001, 80),
-        ICMP => (77, 8 << 8),
-        ICMPV6 => (77, 128 << 8),
-        _ => (0, 0),
-    };
-    let orig = Tuple::new(protocol, address(1), address(2), src_id, dst_id);
-    let mut reply = orig.inverse();
-    let other = Tuple::new(protocol, address(4), address(3), 0, 0);
-    let ports = matches!(protocol, TCP | UDP | UDPLITE | SCTP);
-    if matches!(nat, Nat::Source | Nat::Both) {
-        reply.dst = other.dst;
-        if ports {
-            reply.dst_id = 5002;
-        } else if orig.is_icmp() {
-            reply.src_id = 78;
-        }
-    }
-    if matches!(nat, Nat::Destination | Nat::Both) {
-        reply.src = other.src;
-        if ports {
-            reply.src_id = 8080;
-        }
-    }
-    Flow {
-        orig,
-        reply,
-        status: Status(0x0e),
-        mark: u32::try_from(n).expect("few flows") * 3,
-        proto: match protocol {
-            TCP => ProtoInfo::Tcp(TcpInfo {
-                state: 3,
-                wscale_orig: 7,
-                wscale_reply: 10,
-                flags_orig: 0x23,
-                flags_reply: 0x33,
-            }),
-            SCTP => ProtoInfo::Sctp(SctpInfo {
-                state: 4,
-                vtag_orig: 0x0102_0304,
-                vtag_reply: 0x0506_0708,
-            }),
-            _ => ProtoInfo::None,
-        },
-        ..Flow::default()
-    }
-}
-
-fn tcp_flow(flags: u8) -> Flow {
-    let mut tcp = flow(1, TCP, Family::V4, Nat::Source);
-    if let ProtoInfo::Tcp(info) = &mut tcp.proto {
-        (info.flags_orig, info.flags_reply) = (flags, flags);
-    }
-    tcp
-}
-
-fn zone(id: u16, dir: ZoneDir) -> Zone {
-    Zone { id, dir }
-}
-
-fn ip(text: &str) -> IpAddr {
-    text.parse().expect("a literal address")
-}
-
 // What is expected.
 
 /// Protocol state as it is after a create: the flags that can be restored, and liberal.
@@ -548,161 +377,4 @@ fn replace(bytes: &mut [u8], from: &[u8], to: &[u8]) {
         .position(|window| window == from)
         .expect("the bytes are there");
     bytes[at..at + to.len()].copy_from_slice(to);
-}
-
-// The kernel.
-
-/// A network namespace with rules, and a socket inside of it.
-struct Kernel {
-    name: String,
-    socket: Option<Socket>,
-    port_id: u32,
-    seq: u32,
-}
-
-impl Kernel {
-    /// `None`, and a line that names the test, without the right to make a namespace.
-    fn start(test: &str) -> Option<Self> {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        if !rustix::process::geteuid().is_root() {
-            eprintln!("skipped: {test} needs root for a network namespace");
-            return None;
-        }
-        for tool in ["ip", "nft", "conntrack"] {
-            let there = Command::new(tool)
-                .arg("--version")
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .status();
-            if there.is_err() {
-                eprintln!("skipped: {test} needs the command {tool}");
-                return None;
-            }
-        }
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let mut kernel = Self {
-            name: format!("ctsyncd-nl-{}-{count}", std::process::id()),
-            socket: None,
-            port_id: 0,
-            seq: 0,
-        };
-        let added = Command::new("ip")
-            .args(["netns", "add", &kernel.name])
-            .status();
-        assert!(added.expect("ip runs").success(), "ip netns add");
-        kernel.run("nft", &["-f", "-"], RULES);
-        let socket = kernel.socket();
-        let mut address = SocketAddr::new(0, 0);
-        socket.get_address(&mut address).expect("a port id");
-        kernel.port_id = address.port_number();
-        kernel.socket = Some(socket);
-        Some(kernel)
-    }
-
-    /// A netfilter socket of this namespace; the thread that made it is gone afterwards.
-    fn socket(&self) -> Socket {
-        let path = format!("/run/netns/{}", self.name);
-        let made = std::thread::spawn(move || {
-            let namespace = File::open(path).expect("the namespace is there");
-            let network = Some(LinkNameSpaceType::Network);
-            move_into_link_name_space(std::os::fd::AsFd::as_fd(&namespace), network)
-                .expect("root may enter a namespace");
-            Socket::new(netlink_sys::protocols::NETLINK_NETFILTER).expect("a netlink socket")
-        });
-        let mut socket: Socket = made.join().expect("the thread ends well");
-        socket.bind_auto().expect("a port id");
-        socket
-    }
-
-    /// Runs a command inside; its output.
-    fn run(&self, command: &str, args: &[&str], input: &str) -> String {
-        let mut child = Command::new("ip")
-            .args(["netns", "exec", &self.name, command])
-            .args(args)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("ip runs");
-        let mut stdin = child.stdin.take().expect("a pipe");
-        stdin.write_all(input.as_bytes()).expect("a pipe");
-        drop(stdin);
-        let output = child.wait_with_output().expect("the command ends");
-        assert!(
-            output.status.success(),
-            "{command}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        String::from_utf8(output.stdout).expect("text")
-    }
-
-    /// Sends what `build` builds, with the next sequence number; the socket to read answers from.
-    fn send(&mut self, build: impl FnOnce(&mut Vec<u8>, u32)) -> (&mut Socket, u32) {
-        self.seq += 2; // room for a second message before it
-        let mut out = Vec::new();
-        build(&mut out, self.seq);
-        let socket = self.socket.as_mut().expect("started");
-        assert_eq!(socket.send(&out, 0).expect("sent"), out.len());
-        (socket, self.seq)
-    }
-
-    /// Sends one message that wants an acknowledgement; the errno it got, 0 for success.
-    fn ask(&mut self, build: impl FnOnce(&mut Vec<u8>, u32)) -> i32 {
-        let (socket, seq) = self.send(build);
-        let (datagram, _) = socket.recv_from_full().expect("an answer");
-        let mut answers = messages(&datagram).map(|message| {
-            let message = message.expect("whole messages");
-            decode_error(&message).expect("an acknowledgement or a refusal")
-        });
-        let (answered, errno) = answers.next().expect("an answer");
-        assert_eq!(answered, seq, "{errno}");
-        errno
-    }
-
-    fn create(&mut self, flow: &Flow) -> i32 {
-        let rare = Rare::default();
-        self.ask(|out, seq| encode::create(out, seq, Ack::Wanted, flow, &rare, HOW))
-    }
-
-    /// Sends a GET; the flow, or why not.
-    fn find(&mut self, build: impl FnOnce(&mut Vec<u8>, u32)) -> Result<FlowEvent, i32> {
-        let (socket, _) = self.send(build);
-        let (datagram, _) = socket.recv_from_full().expect("an answer");
-        let message = messages(&datagram).next().expect("an answer");
-        let message = message.expect("whole messages");
-        if let Some((_, errno)) = decode_error(&message) {
-            return Err(errno);
-        }
-        let mut event = FlowEvent::default();
-        decode_listed(message.bytes, &mut event).expect("a flow");
-        Ok(event)
-    }
-
-    /// The whole table.
-    fn dump(&mut self) -> Vec<FlowEvent> {
-        let (socket, _) = self.send(encode::dump);
-        let mut listed = Vec::new();
-        loop {
-            let (datagram, _) = socket.recv_from_full().expect("an answer");
-            for message in messages(&datagram) {
-                let message = message.expect("whole messages");
-                if message.kind == MessageKind::Done {
-                    assert_eq!(decode_error(&message), None);
-                    return listed;
-                }
-                let mut event = FlowEvent::default();
-                decode_listed(message.bytes, &mut event).expect("a flow");
-                listed.push(event);
-            }
-        }
-    }
-}
-
-impl Drop for Kernel {
-    fn drop(&mut self) {
-        // Nothing can be done about a failure, and a panic here would hide the test's own.
-        let _ = Command::new("ip")
-            .args(["netns", "del", &self.name])
-            .status();
-    }
 }

@@ -1,0 +1,249 @@
+//! What the engine tells about itself: status, counters, tables in pieces.
+
+use std::time::{Duration, Instant};
+
+use super::command::{FlowsFrom, Reply};
+use super::status::{
+    KernelStatus, LinkStatus, LocalStatus, PeerState, PeerStatus, ReplicaStatus, Role, Status,
+};
+use super::{Engine, Slot};
+use crate::replication::{LinkId, Peer};
+use crate::wire::Outcome;
+
+/// Version of the form of `Status`.
+const STATUS_VERSION: u32 = 1;
+/// Proofs come every second; one older than this says that they fail to come.
+const PROOF_AGE_MAX: Duration = Duration::from_secs(5);
+
+impl Engine {
+    /// One look at the node.
+    #[must_use]
+    pub fn status(&self, now: Instant) -> Status {
+        let cause = self.cause(now);
+        let mut peers: Vec<PeerStatus> = self
+            .peers()
+            .iter()
+            .map(|peer| self.peer_status(peer, now))
+            .collect();
+        peers.sort_by(|one, other| one.name.cmp(&other.name));
+        let link_status = |name: &String| LinkStatus {
+            name: name.clone(),
+            sent: 0,
+            received: 0,
+            send_errors: 0,
+        };
+        Status {
+            version: STATUS_VERSION,
+            node: self.settings.name.as_str().into(),
+            role: self.role,
+            term: self.term,
+            insecure: self.settings.insecure,
+            ready: cause.is_none(),
+            cause,
+            local: LocalStatus {
+                flows: self.local().digest().flows(),
+                tracked: u64::from(self.local().tracked()),
+                tombstones: u64::from(self.local().tombstones()),
+            },
+            kernel: KernelStatus {
+                complete: self.mirror.is_complete(),
+                dirty: self.mirror.is_dirty(),
+                events: self.mirror.counters.events,
+                echoes: self.mirror.counters.echoes,
+                overruns: self.mirror.counters.overruns,
+                dumps: self.mirror.counters.listings,
+            },
+            links: self.settings.links.iter().map(link_status).collect(),
+            peers,
+            commit: self.jobs.commit_status(now),
+        }
+    }
+
+    /// Every counter by name.
+    pub(super) fn stats(&self) -> Vec<(String, u64)> {
+        let kernel = &self.mirror.counters;
+        let mut stats: Vec<(String, u64)> = [
+            ("local.flows", self.local().digest().flows()),
+            ("local.tracked", u64::from(self.local().tracked())),
+            ("local.tombstones", u64::from(self.local().tombstones())),
+            ("local.refused_flows", kernel.refused_flows),
+            ("kernel.events", kernel.events),
+            ("kernel.echoes", kernel.echoes),
+            ("kernel.overruns", kernel.overruns),
+            ("kernel.dumps", kernel.listings),
+            ("kernel.dumps_interrupted", kernel.listings_interrupted),
+            ("kernel.swept_flows", kernel.swept_flows),
+        ]
+        .map(|(name, count)| (name.to_owned(), count))
+        .into();
+        let replication = self.replication.counters().list();
+        stats.extend(
+            replication
+                .into_iter()
+                .map(|(name, n)| (format!("replication.{name}"), n)),
+        );
+        for peer in self.peers() {
+            let sent = peer.sender_counters();
+            let name = peer.name();
+            for (counter, count) in [
+                (
+                    "replica.flows",
+                    peer.replica().map_or(0, |replica| replica.digest().flows()),
+                ),
+                ("sent.datagrams", sent.datagrams),
+                ("sent.bytes", sent.bytes),
+                ("sent.records", sent.records),
+                ("sent.lost", sent.lost),
+                ("sent.repairs", sent.repairs),
+                ("sent.passes", sent.passes),
+                ("sent.different", sent.different),
+            ] {
+                stats.push((format!("peer.{}.{counter}", name.as_str()), count));
+            }
+        }
+        stats
+    }
+
+    /// Part of a table.
+    pub(super) fn flows(&self, now: Instant, from: FlowsFrom, slots_max: u32) -> Reply {
+        let secs = self.secs(now);
+        let mut flows = Vec::new();
+        let next = match from {
+            FlowsFrom::Local(from) => {
+                let local = self.local();
+                let end = local.slots().min(from.saturating_add(slots_max));
+                for slot in (from..end).map(Slot) {
+                    if let Some(flow) = local.flow(slot) {
+                        let rare = local.rare(slot).copied().unwrap_or_default();
+                        flows.push((*flow, rare, local.timeout_left(slot, secs)));
+                    }
+                }
+                (end < local.slots()).then_some(FlowsFrom::Local(end))
+            }
+            FlowsFrom::Replica(number, from) => {
+                let Some(peer) = self.peers().get(number) else {
+                    return Reply::Flows { flows, next: None };
+                };
+                let after = Some(FlowsFrom::Replica(number + 1, 0));
+                match peer.replica() {
+                    None => after,
+                    Some(replica) => {
+                        let end = replica.slots().min(from.saturating_add(slots_max));
+                        for slot in (from..end).map(Slot) {
+                            if let Some((flow, rare)) = replica.flow(slot) {
+                                let rare = rare.copied().unwrap_or_default();
+                                flows.push((*flow, rare, replica.timeout_left(slot, secs)));
+                            }
+                        }
+                        if end < replica.slots() {
+                            Some(FlowsFrom::Replica(number, end))
+                        } else {
+                            after
+                        }
+                    }
+                }
+            }
+        };
+        Reply::Flows { flows, next }
+    }
+
+    /// Why this node is not ready, in words; `None` if it is.
+    fn cause(&self, now: Instant) -> Option<String> {
+        if !self.mirror.is_complete() {
+            return Some("the kernel's table has not been listed yet".into());
+        }
+        if self.mirror.is_full() {
+            return Some("the local cache is full: raise [cache] flows_max".into());
+        }
+        if self.mirror.is_dirty() {
+            return Some("events of the kernel were missed; its table is being listed anew".into());
+        }
+        match self.role {
+            Role::Active => None,
+            Role::Promoting => Some("the commit is running".into()),
+            Role::Standby if self.peers().iter().all(|peer| !peer.has_session()) => {
+                Some("no peer has been met yet".into())
+            }
+            // Somebody who was heard and is gone without a session is nobody to wait for.
+            Role::Standby => self.peers().iter().find_map(|peer| {
+                if !peer.has_session() && peer.is_silent(now) {
+                    return None;
+                }
+                let cause = self.replica_cause(peer, now)?;
+                Some(format!("{}: {cause}", peer.name().as_str()))
+            }),
+        }
+    }
+
+    /// Why the replica of a peer cannot be relied on, in words.
+    ///
+    /// A standby that was ready does not become unready because the active died: silence is no
+    /// cause once there was a proof.
+    fn replica_cause(&self, peer: &Peer, now: Instant) -> Option<String> {
+        if let Some((min, max)) = peer.incompatible() {
+            return Some(format!(
+                "speaks protocol versions {min} to {max}, we do not"
+            ));
+        }
+        if !peer.has_session() {
+            return Some("no session yet".into());
+        }
+        if peer.refused_flows() > 0 {
+            return Some("its replica is full: raise [cache] flows_max".into());
+        }
+        match (peer.verdict(), peer.verified_at()) {
+            (Some(Outcome::Different), _) => {
+                Some("its replica differs from its table and is being sent anew".into())
+            }
+            (None, None) => Some("its replica has not been compared with its table yet".into()),
+            // A new session of a peer whose replica we had proven is compared within moments.
+            (None, Some(_)) if peer.is_silent(now) => None,
+            (None, Some(_)) => Some("its replica has not been compared since it came back".into()),
+            (Some(Outcome::Equal), Some(verified)) => {
+                let age = now.saturating_duration_since(verified);
+                let is_late = age > PROOF_AGE_MAX && !peer.is_silent(now);
+                is_late
+                    .then(|| format!("its replica was last proven equal {} s ago", age.as_secs()))
+            }
+            (Some(Outcome::Equal), None) => None,
+        }
+    }
+
+    fn peer_status(&self, peer: &Peer, now: Instant) -> PeerStatus {
+        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let state = if peer.incompatible().is_some() {
+            PeerState::Incompatible
+        } else if !peer.has_session() {
+            PeerState::Greeting
+        } else if peer.is_silent(now) {
+            PeerState::Silent
+        } else if peer.is_joining() || peer.verdict().is_none() {
+            PeerState::Joining
+        } else {
+            PeerState::Streaming
+        };
+        let told = peer.told().unwrap_or_default();
+        let verified_age = peer
+            .verified_at()
+            .map(|at| now.saturating_duration_since(at));
+        let link_name = |LinkId(at)| self.settings.links[usize::from(at)].clone();
+        PeerStatus {
+            name: peer.name().as_str().into(),
+            state,
+            cause: self.replica_cause(peer, now),
+            link: peer.link(now).map(link_name),
+            silent_ms: millis(peer.silent_for(now)),
+            lag_ms: millis(peer.lag(now)),
+            lag_records: peer.lag_records(self.local()),
+            replica: ReplicaStatus {
+                flows: peer.replica().map_or(0, |replica| replica.digest().flows()),
+                in_sync: peer.verdict() == Some(Outcome::Equal)
+                    && !peer.is_silent(now)
+                    && verified_age.is_some_and(|age| age <= PROOF_AGE_MAX),
+                verified_age_ms: verified_age.map(millis),
+                lag_ms: u64::from(told.lag_ms),
+                lag_records: u64::from(told.lag_records),
+            },
+        }
+    }
+}

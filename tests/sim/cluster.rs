@@ -1,0 +1,471 @@
+//! The world: nodes with their kernels, links between them, one clock, one seed, and the checkers.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use ctsyncd::cache::{HashKey, Replica, Slot};
+use ctsyncd::engine::status::Role;
+use ctsyncd::engine::{Command, Engine, EngineSettings, Notice};
+use ctsyncd::flow::Flow;
+use ctsyncd::flow::filter::Policy;
+use ctsyncd::replication::{LinkId, PeerNotice};
+use ctsyncd::wire::header::Kind;
+use ctsyncd::wire::{Epoch, Header, Name, Record, Records};
+
+use crate::kernel::{Delivery, Kernel, PORT_ID, ordered};
+use crate::links::{InFlight, Links};
+use crate::rng::Rng;
+
+/// What a cluster is like.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Options {
+    pub(crate) nodes: usize,
+    pub(crate) flows: u16,
+    pub(crate) window: u32,
+    pub(crate) tombstones_max: u32,
+    pub(crate) loss_percent: u32,
+    pub(crate) duplicate_percent: u32,
+    pub(crate) delay_ms_max: u64,
+    pub(crate) seed: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            nodes: 2,
+            flows: 20,
+            window: 64,
+            tombstones_max: 1000,
+            loss_percent: 0,
+            duplicate_percent: 0,
+            delay_ms_max: 2,
+            seed: 1,
+        }
+    }
+}
+
+/// A table, in an order that two of them share.
+type Table = BTreeMap<[u8; 40], Flow>;
+
+/// Tables as they were when a marker was sent, remembered this many per sender.
+const MARKED_MAX: usize = 5000;
+
+#[derive(Debug)]
+struct Node {
+    engine: Option<Engine>,
+    kernel: Kernel,
+    name: Name,
+    runs: u64,
+    /// (session, number) of each marker sent, and the table at that moment.
+    marked: VecDeque<((u64, u64), Table)>,
+}
+
+/// The world.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    options: Options,
+    rng: Rng,
+    now: Instant,
+    links: Links,
+    nodes: Vec<Node>,
+    different: u64,
+    /// Markers that were judged equal and compared flow by flow.
+    judged: u64,
+}
+
+impl Cluster {
+    pub(crate) fn new(options: Options) -> Self {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "where virtual time starts does not matter"
+        )]
+        let now = Instant::now();
+        let nodes = (0..options.nodes).map(|at| Node {
+            engine: None,
+            kernel: Kernel::default(),
+            name: Name::new(format!("fw{at}").as_bytes()).expect("a valid name"),
+            runs: 0,
+            marked: VecDeque::new(),
+        });
+        let mut cluster = Self {
+            options,
+            rng: Rng::new(options.seed),
+            now,
+            links: Links::default(),
+            nodes: nodes.collect(),
+            different: 0,
+            judged: 0,
+        };
+        for node in 0..options.nodes {
+            cluster.start(node);
+        }
+        cluster
+    }
+
+    pub(crate) fn kernel(&self, node: usize) -> &Kernel {
+        &self.nodes[node].kernel
+    }
+
+    pub(crate) fn kernel_mut(&mut self, node: usize) -> &mut Kernel {
+        &mut self.nodes[node].kernel
+    }
+
+    /// Verdicts "different" so far.
+    pub(crate) fn different_verdicts(&self) -> u64 {
+        self.different
+    }
+
+    /// Full passes of a node's streams in their present sessions.
+    pub(crate) fn passes(&self, node: usize) -> u64 {
+        let engine = self.nodes[node].engine.as_ref().expect("runs");
+        engine
+            .peers()
+            .iter()
+            .map(|peer| peer.sender_counters().passes)
+            .sum()
+    }
+
+    pub(crate) fn churn(&mut self, node: usize, times: u64) {
+        for _ in 0..times {
+            self.nodes[node]
+                .kernel
+                .churn(&mut self.rng, self.options.flows);
+        }
+    }
+
+    pub(crate) fn cut(&mut self, from: usize, to: usize) {
+        self.links.cut(from, to);
+    }
+
+    pub(crate) fn heal(&mut self) {
+        self.links.heal();
+    }
+
+    /// Links stop to lose, double and delay.
+    pub(crate) fn end_of_faults(&mut self) {
+        self.options.loss_percent = self.options.loss_percent.min(10);
+        for node in 0..self.options.nodes {
+            if self.nodes[node].engine.is_none() {
+                self.start(node);
+            }
+        }
+    }
+
+    pub(crate) fn overrun(&mut self, node: usize) {
+        let flows = self.options.flows;
+        self.nodes[node].kernel.overrun(&mut self.rng, flows);
+    }
+
+    pub(crate) fn expire_silently(&mut self, node: usize) {
+        self.nodes[node].kernel.vanish_unseen();
+    }
+
+    /// The daemon dies; its kernel goes on.
+    pub(crate) fn stop(&mut self, node: usize) {
+        self.nodes[node].engine = None;
+        self.nodes[node].kernel.forget_daemon();
+    }
+
+    pub(crate) fn restart(&mut self, node: usize) {
+        self.stop(node);
+        self.start(node);
+    }
+
+    /// The whole node is gone for good: nothing leaves it any more.
+    pub(crate) fn crash(&mut self, node: usize) {
+        self.stop(node);
+        for other in 0..self.options.nodes {
+            self.links.cut(other, node);
+            self.links.cut(node, other);
+        }
+    }
+
+    pub(crate) fn reboot(&mut self, node: usize) {
+        self.nodes[node].kernel.reboot();
+        self.restart(node);
+    }
+
+    pub(crate) fn flush_replicas(&mut self, node: usize) {
+        self.command(node, Command::FlushReplicas);
+    }
+
+    pub(crate) fn flush_local(&mut self, node: usize) {
+        self.command(node, Command::FlushLocal);
+    }
+
+    pub(crate) fn resync_peers(&mut self, node: usize) {
+        self.command(node, Command::ResyncPeers);
+    }
+
+    pub(crate) fn commit(&mut self, node: usize) {
+        self.command(node, Command::Commit);
+    }
+
+    /// An attacker plays recorded datagrams again.
+    pub(crate) fn replay(&mut self, times: u64) {
+        for _ in 0..times {
+            if let Some(recorded) = self.links.recorded(self.rng.below(1 << 30) as usize) {
+                self.links.send(self.now, recorded);
+            }
+        }
+    }
+
+    /// Lets time pass.
+    pub(crate) fn run(&mut self, duration: Duration) {
+        let end = self.now + duration;
+        while self.now < end {
+            self.step(end);
+        }
+    }
+
+    /// Lets time pass until every replica equals its source, and stays so; panics if that takes
+    /// longer than `limit`.
+    pub(crate) fn run_until_at_rest(&mut self, limit: Duration) {
+        let end = self.now + limit;
+        let mut since = self.now;
+        loop {
+            self.run(Duration::from_millis(100));
+            match self.unrest(since) {
+                None => return,
+                Some(what) => {
+                    assert!(
+                        self.now < end,
+                        "seed {}: not at rest: {what}",
+                        self.options.seed
+                    );
+                    if !self.nodes.iter().all(|node| node.kernel.is_quiet()) {
+                        since = self.now;
+                    }
+                }
+            }
+        }
+    }
+
+    /// What keeps the cluster from being at rest: replicas must be equal, and proven equal by a
+    /// marker since `since`.
+    fn unrest(&self, since: Instant) -> Option<String> {
+        for (at, node) in self.nodes.iter().enumerate() {
+            let Some(engine) = &node.engine else { continue };
+            let local = local_table(engine);
+            if local != node.kernel.flows() {
+                return Some(format!(
+                    "the local cache of fw{at} is not its kernel's table"
+                ));
+            }
+            for (other_at, other) in self.nodes.iter().enumerate() {
+                let Some(other_engine) = other.engine.as_ref().filter(|_| other_at != at) else {
+                    continue;
+                };
+                let peer = other_engine
+                    .peers()
+                    .iter()
+                    .find(|peer| peer.name() == node.name);
+                let replica = peer.and_then(|peer| peer.replica());
+                if replica.map(replica_table) != Some(local.clone()) {
+                    return Some(format!("fw{other_at} does not hold the flows of fw{at}"));
+                }
+                let verified = peer.and_then(|peer| peer.verified_at());
+                if verified.is_none_or(|verified| verified < since) {
+                    return Some(format!("fw{other_at} has no proof about fw{at}"));
+                }
+            }
+        }
+        None
+    }
+
+    fn start(&mut self, at: usize) {
+        let node = &mut self.nodes[at];
+        node.runs += 1;
+        let mut epoch = [0; 16];
+        epoch[0] = at as u8 + 1;
+        epoch[8..].copy_from_slice(&node.runs.to_be_bytes());
+        let settings = EngineSettings {
+            name: node.name,
+            epoch: Epoch(epoch),
+            hash_key: HashKey([self.rng.next(), 1]),
+            secret: HashKey([self.rng.next(), 2]),
+            policy: Policy::Everything,
+            flows_max: 1000,
+            tombstones_max: self.options.tombstones_max,
+            links: vec!["sync".into()],
+            window: self.options.window,
+            datagram_bytes_max: 200,
+            scrub_interval: Duration::from_secs(60),
+            grace: Duration::from_secs(180),
+            writer_port_id: PORT_ID,
+            insecure: true,
+            role: Role::Standby,
+            term: 0,
+        };
+        node.engine = Some(Engine::new(settings, self.now));
+        self.drain(at);
+    }
+
+    fn command(&mut self, at: usize, command: Command) {
+        if let Some(engine) = &mut self.nodes[at].engine {
+            engine.handle_command(self.now, command);
+            self.drain(at);
+        }
+    }
+
+    /// Goes to the next moment at which something happens.
+    fn step(&mut self, end: Instant) {
+        let timers = self
+            .nodes
+            .iter()
+            .filter_map(|node| Some(node.engine.as_ref()?.poll_timeout()));
+        let busy = self
+            .nodes
+            .iter()
+            .any(|node| node.engine.is_some() && !node.kernel.is_quiet());
+        let kernels = busy.then(|| self.now + Duration::from_micros(1 + self.rng.below(3000)));
+        let next = timers
+            .chain(self.links.next_at())
+            .chain(kernels)
+            .min()
+            .unwrap_or(end);
+        self.now = next.max(self.now + Duration::from_micros(1)).min(end);
+        while let Some(InFlight { from, to, datagram }) = self.links.arrived(self.now) {
+            self.receive(from, to, &datagram);
+        }
+        for at in 0..self.nodes.len() {
+            let node = &mut self.nodes[at];
+            let Some(engine) = &mut node.engine else {
+                continue;
+            };
+            match node.kernel.deliver(&mut self.rng) {
+                Some(Delivery::Events(events)) => engine.handle_events(self.now, &events),
+                Some(Delivery::Overrun) => engine.handle_overrun(self.now),
+                Some(Delivery::Done(done)) => engine.handle_done(self.now, done),
+                None => {}
+            }
+            if engine.poll_timeout() <= self.now {
+                engine.handle_timeout(self.now);
+            }
+            self.drain(at);
+        }
+    }
+
+    fn receive(&mut self, from: usize, to: usize, datagram: &[u8]) {
+        let name = self.nodes[from].name;
+        let Some(engine) = &mut self.nodes[to].engine else {
+            return;
+        };
+        let proofs = |engine: &Engine| {
+            let peer = engine.peers().iter().find(|peer| peer.name() == name);
+            peer.map(|peer| (peer.verified_at(), peer.high()))
+        };
+        let before = proofs(engine);
+        engine.handle_datagram(self.now, LinkId(0), address(from), datagram);
+        let after = proofs(engine);
+        let is_proven = after.map(|(verified, _)| verified) != before.map(|(verified, _)| verified);
+        if let (Some((_, old)), Some((_, new))) = (before, after) {
+            assert!(old <= new, "seed {}: stamps only grow", self.options.seed);
+        }
+        if is_proven {
+            self.check_proof(from, to, datagram);
+        }
+        self.drain(to);
+    }
+
+    /// "Equal" must be true, flow by flow, for the table as it was when the marker was sent.
+    fn check_proof(&mut self, from: usize, to: usize, datagram: &[u8]) {
+        let (header, _) = Header::parse(datagram).expect("was just judged");
+        let key = (header.session, header.number);
+        let marked = self.nodes[from]
+            .marked
+            .iter()
+            .find(|(marked, _)| *marked == key);
+        let Some((_, table)) = marked else { return };
+        let engine = self.nodes[to].engine.as_ref().expect("has just judged");
+        let peer = engine
+            .peers()
+            .iter()
+            .find(|peer| peer.name() == self.nodes[from].name);
+        let replica = peer
+            .and_then(|peer| peer.replica())
+            .expect("has just been judged");
+        let seed = self.options.seed;
+        assert_eq!(
+            &replica_table(replica),
+            table,
+            "seed {seed}: called equal, but is not"
+        );
+        self.judged += 1;
+    }
+
+    fn drain(&mut self, at: usize) {
+        let mut out = Vec::new();
+        let seed = self.options.seed;
+        let node = &mut self.nodes[at];
+        let Some(engine) = &mut node.engine else {
+            return;
+        };
+        while let Some(request) = engine.poll_request(self.now, &mut out) {
+            node.kernel.request(request, &out);
+        }
+        // A multicast link: everybody gets everything and drops what is not for it.
+        while engine.poll_transmit(self.now, &mut out).is_some() {
+            note_marker(&mut node.marked, engine, &out);
+            for to in (0..self.options.nodes).filter(|&to| to != at) {
+                let copies = 1 + u32::from(self.rng.percent(self.options.duplicate_percent));
+                for _ in 0..copies {
+                    if !self.rng.percent(self.options.loss_percent) {
+                        let delay = Duration::from_micros(
+                            50 + self.rng.below(self.options.delay_ms_max * 1000),
+                        );
+                        let datagram = InFlight {
+                            from: at,
+                            to,
+                            datagram: out.clone(),
+                        };
+                        self.links.send(self.now + delay, datagram);
+                    }
+                }
+            }
+        }
+        while let Some(notice) = engine.poll_notice() {
+            if let Notice::Peer(PeerNotice::Different { .. }) = notice {
+                self.different += 1;
+            }
+        }
+        let tombstones = engine.local().tombstones();
+        assert!(
+            tombstones <= self.options.tombstones_max,
+            "seed {seed}: tombstones are bounded"
+        );
+    }
+}
+
+fn note_marker(marked: &mut VecDeque<((u64, u64), Table)>, engine: &Engine, datagram: &[u8]) {
+    let (header, body) = Header::parse(datagram).expect("engines send well-formed datagrams");
+    let is_marker = |record| matches!(record, Ok(Record::Marker(_)));
+    if header.kind == Kind::Data && Records::new(body).any(is_marker) {
+        if marked.len() == MARKED_MAX {
+            marked.pop_front();
+        }
+        marked.push_back(((header.session, header.number), local_table(engine)));
+    }
+}
+
+fn local_table(engine: &Engine) -> Table {
+    let local = engine.local();
+    let flows = (0..local.slots()).filter_map(|slot| local.flow(Slot(slot)));
+    flows.map(|flow| (ordered(&flow.key()), *flow)).collect()
+}
+
+fn replica_table(replica: &Replica) -> Table {
+    let flows = (0..replica.slots()).filter_map(|slot| replica.flow(Slot(slot)));
+    flows
+        .map(|(flow, _)| (ordered(&flow.key()), *flow))
+        .collect()
+}
+
+fn port(node: usize) -> u16 {
+    3780 + node as u16
+}
+
+fn address(node: usize) -> SocketAddr {
+    SocketAddr::from(([192, 0, 2, 1], port(node)))
+}

@@ -1,0 +1,70 @@
+//! Pretended links: datagrams in flight that are lost, late, doubled, out of order, or cut off.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Instant;
+
+/// Datagrams that an attacker has recorded.
+const RECORDED_MAX: usize = 200;
+
+/// A datagram on its way.
+#[derive(Clone, Debug)]
+pub(crate) struct InFlight {
+    /// Sender.
+    pub(crate) from: usize,
+    /// Receiver.
+    pub(crate) to: usize,
+    /// Bytes.
+    pub(crate) datagram: Vec<u8>,
+}
+
+/// All links.
+#[derive(Debug, Default)]
+pub(crate) struct Links {
+    in_flight: BTreeMap<(Instant, u64), InFlight>,
+    sent: u64,
+    cuts: BTreeSet<(usize, usize)>,
+    recorded: VecDeque<InFlight>,
+}
+
+impl Links {
+    /// Cuts one direction.
+    pub(crate) fn cut(&mut self, from: usize, to: usize) {
+        self.cuts.insert((from, to));
+    }
+
+    /// Mends everything.
+    pub(crate) fn heal(&mut self) {
+        self.cuts.clear();
+    }
+
+    /// Puts a datagram on its way.
+    pub(crate) fn send(&mut self, at: Instant, datagram: InFlight) {
+        if self.recorded.len() == RECORDED_MAX {
+            self.recorded.pop_front();
+        }
+        self.recorded.push_back(datagram.clone());
+        if !self.cuts.contains(&(datagram.from, datagram.to)) {
+            self.sent += 1;
+            self.in_flight.insert((at, self.sent), datagram);
+        }
+    }
+
+    /// A recorded datagram.
+    pub(crate) fn recorded(&self, number: usize) -> Option<InFlight> {
+        (!self.recorded.is_empty()).then(|| self.recorded[number % self.recorded.len()].clone())
+    }
+
+    /// When the next datagram arrives.
+    pub(crate) fn next_at(&self) -> Option<Instant> {
+        self.in_flight.keys().next().map(|&(at, _)| at)
+    }
+
+    /// The next datagram that has arrived.
+    pub(crate) fn arrived(&mut self, now: Instant) -> Option<InFlight> {
+        let first = self
+            .in_flight
+            .first_entry()
+            .filter(|entry| entry.key().0 <= now)?;
+        Some(first.remove())
+    }
+}
