@@ -105,7 +105,7 @@ fn second_commit_changes_nothing() -> Result<()> {
     cluster.daemon(2).ask(&["commit"])?;
     touch(standby, 65_002)?;
     await_until("the last event came", Duration::from_secs(5), || {
-        Ok(events.text().contains("sport=65002"))
+        Ok(events.has_said("sport=65002"))
     })?;
 
     let of_commit: Vec<_> = events

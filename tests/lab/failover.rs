@@ -31,7 +31,7 @@ impl Pair {
         })?;
         running.push(keepalived(cluster.node(2), notify)?);
         await_until("fw2 becomes standby", LIMIT, || {
-            Ok(running[1].text().contains("Entering BACKUP STATE"))
+            Ok(running[1].has_said("Entering BACKUP STATE"))
         })?;
         cluster.lab().await_path()?;
         let traffic = Traffic::start(

@@ -56,7 +56,7 @@ pub(crate) fn tell(arguments: &Arguments) -> Result<bool> {
     })?;
     let second = keepalived(lab.node(2), replication.notify())?;
     await_until("fw2 becomes standby", LIMIT, || {
-        Ok(second.text().contains("Entering BACKUP STATE"))
+        Ok(second.has_said("Entering BACKUP STATE"))
     })?;
     lab.await_path()?;
 

@@ -82,7 +82,12 @@ impl Process {
             .cloned()
     }
 
-    /// Everything it wrote, for an error message.
+    /// True if a line so far contains `text`.
+    pub(crate) fn has_said(&self, text: &str) -> bool {
+        self.lines().iter().any(|line| line.text.contains(text))
+    }
+
+    /// The last lines it wrote, for an error message.
     pub(crate) fn text(&self) -> String {
         let lines = self.lines();
         let skip = lines.len().saturating_sub(LINES_SHOWN);
