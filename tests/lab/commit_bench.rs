@@ -4,6 +4,11 @@
 //! the same creates with nobody to look after, is the limit; with a listener of the events beside
 //! it, the fair one. `make bench-commit` runs it.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the laboratory lives in real time: it measures and awaits by the clock"
+)]
+
 #[path = "harness/mod.rs"]
 mod harness;
 

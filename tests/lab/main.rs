@@ -2,6 +2,11 @@
 //! namespaces. Needs root and the packages that `harness::TOOLS` names; a test that cannot run is
 //! skipped by name.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the laboratory lives in real time: it measures and awaits by the clock"
+)]
+
 mod cluster;
 mod harness;
 

@@ -3,6 +3,11 @@
 //! `make demo` runs it with ctsyncd, `make demo PEER=conntrackd` with conntrackd, and
 //! `make demo PEER=none` with nothing that replicates. See the folder's `harness` for the network.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the laboratory lives in real time: it measures and awaits by the clock"
+)]
+
 #[path = "../harness/mod.rs"]
 mod harness;
 mod replication;
