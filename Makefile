@@ -3,10 +3,12 @@
 #   make demo                  two firewalls, 500 connections, one firewall dies (ctsyncd)
 #   make demo PEER=conntrackd  the same with conntrackd
 #   make demo PEER=none        the same without replication: all connections die
+#   make demo FLOWS=200000     with that many further flows in the table
 #   make test                  everything CI runs
 #   make bench-commit          commit of 200,000 flows, ours beside conntrackd's
 
 PEER ?= ctsyncd
+FLOWS ?= 0
 CARGO ?= cargo
 # Root runs the laboratory on the real kernel, and then none of it may be skipped.
 LAB_REQUIRED := $(if $(filter 0,$(shell id -u)),1,0)
@@ -16,7 +18,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 .PHONY: demo
 demo: deps
 	$(CARGO) build --release --locked --bin ctsyncd --example demo
-	$(SUDO) target/release/examples/demo --peer $(PEER) --binary target/release/ctsyncd
+	$(SUDO) target/release/examples/demo --peer $(PEER) --flows $(FLOWS) --binary target/release/ctsyncd
 
 .PHONY: test
 test: deps

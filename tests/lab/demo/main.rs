@@ -46,6 +46,9 @@ struct Arguments {
     /// TCP connections, half over IPv4 and half over IPv6.
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u16).range(2..=5000))]
     connections: u16,
+    /// Further flows in the table, made up, as on a firewall that has been up for a while.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    flows: u32,
 }
 
 fn main() -> ExitCode {

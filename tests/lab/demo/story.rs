@@ -8,7 +8,7 @@ use super::harness::topology::{INSIDE_VIP, Lab, OUTSIDE_VIP};
 use super::harness::traffic::{Kind, Spec, Traffic};
 use super::harness::wait::{await_until, pass};
 use super::harness::watch::Watch;
-use super::harness::{Result, bail};
+use super::harness::{Result, bail, bulk};
 use super::replication::{Counts, Replication};
 use super::verdict::{Moment, pronounce};
 use super::view::{CELL, Light, Scene, View};
@@ -60,6 +60,13 @@ pub(crate) fn tell(arguments: &Arguments) -> Result<bool> {
     })?;
     lab.await_path()?;
 
+    let more = u64::from(arguments.flows);
+    if more > 0 {
+        view.step(&format!(
+            "putting {more} further flows into the table of fw1"
+        ));
+        bulk::create(lab.node(1).namespace(), 1, arguments.flows)?;
+    }
     view.step(&format!("opening {connections} connections"));
     let traffic = Traffic::start(
         &lab,
@@ -81,14 +88,14 @@ pub(crate) fn tell(arguments: &Arguments) -> Result<bool> {
 
     view.step("every connection says a line every 50 ms, and the server answers");
     if peer != Peer::None {
-        stage.await_agreement(&mut view, connections)?;
+        stage.await_agreement(&mut view, u64::try_from(connections)? + more)?;
         let Counts { told, held, .. } = stage.counts;
         view.step(&format!("fw1 tracks {told} flows, and fw2 holds {held}"));
     }
     stage.show(&mut view, PEACE, || Ok(false))?;
 
     view.step("cutting all cables of fw1");
-    let filled = Watch::start(lab.node(2).namespace(), u64::try_from(connections)?)?;
+    let filled = Watch::start(lab.node(2).namespace(), u64::try_from(connections)? + more)?;
     lab.cut(lab.node(1))?;
     // Zero is when the last cable is out: what was sent before may still be answered.
     traffic.mark();
@@ -175,11 +182,11 @@ impl Stage<'_> {
         Ok(())
     }
 
-    fn await_agreement(&mut self, view: &mut View, connections: usize) -> Result<()> {
+    fn await_agreement(&mut self, view: &mut View, flows: u64) -> Result<()> {
         let start = Instant::now();
         loop {
             self.show(view, CELL * 5, || Ok(false))?;
-            let enough = self.counts.held >= u64::try_from(connections)?;
+            let enough = self.counts.held >= flows;
             if enough && self.counts.held == self.counts.told {
                 return Ok(());
             }

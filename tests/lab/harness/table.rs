@@ -123,3 +123,52 @@ pub(crate) fn assert_equal(left: (&str, &Table), right: (&str, &Table), slack: O
         shown.join("\n")
     );
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FLOW: &str = "udp      17 29 src=192.0.2.10 dst=198.51.100.10 sport=5 dport=53 \
+        src=198.51.100.10 dst=198.51.100.1 sport=53 dport=5 [ASSURED] mark=0 use=1";
+
+    fn table(line: &str) -> Table {
+        parse(&[line.to_owned()]).expect("a line of conntrack -L")
+    }
+
+    fn differences_from(line: &str, slack: Option<u64>) -> usize {
+        differences(("one", &table(FLOW)), ("other", &table(line)), slack).len()
+    }
+
+    #[test]
+    fn a_listing_differs_in_key_rest_or_timeout() {
+        assert_eq!(differences_from(FLOW, Some(0)), 0);
+        assert_eq!(
+            differences_from(&FLOW.replace("use=1", "use=2"), Some(0)),
+            0
+        );
+        assert_eq!(
+            differences_from(&FLOW.replace("mark=0", "mark=1"), Some(0)),
+            1
+        );
+        assert_eq!(
+            differences_from(&FLOW.replace("[ASSURED] ", ""), Some(0)),
+            1
+        );
+        // Another flow: one is missing here, one there.
+        assert_eq!(
+            differences_from(&FLOW.replace("use=1", "zone=9 use=1"), Some(0)),
+            2
+        );
+        assert_eq!(
+            differences_from(&FLOW.replace("sport=5 dport=53", "sport=6 dport=53"), None),
+            2
+        );
+        assert_eq!(differences_from(&FLOW.replace(" 29 ", " 26 "), Some(2)), 1);
+        assert_eq!(differences_from(&FLOW.replace(" 29 ", " 26 "), None), 0);
+    }
+
+    #[test]
+    fn a_line_that_is_no_flow_is_refused() {
+        assert!(parse(&["tcp      6 ESTABLISHED".to_owned()]).is_err());
+    }
+}
