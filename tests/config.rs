@@ -8,6 +8,8 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use proptest::prelude::*;
+
 use ctsyncd::config::settings::{
     Addressing, CacheSettings, CommitSettings, ControlSettings, KernelSettings, LinkSettings,
     LogFormat, LogLevel, LogSettings, NodeSettings, Security, Settings,
@@ -307,6 +309,36 @@ fn a_file_that_cannot_be_read_is_named_with_the_reason() {
     assert_eq!(not_text, format!("{shown}: line 2 is not UTF-8 text"));
     assert!(large.contains("larger than 1048576 bytes"), "{large}");
     assert!(good.is_ok(), "{good:?}");
+}
+
+proptest! {
+    /// Whatever an editor leaves behind is settled or explained, and neither takes for ever.
+    #[test]
+    fn a_mangled_file_is_answered_and_never_a_panic(
+        edits in prop::collection::vec(
+            (any::<prop::sample::Index>(), "[a-z0-9\"\\[\\]{}=.,#\n ü-]{0,3}", 0..4_usize),
+            1..6,
+        ),
+    ) {
+        let options = shipped().lines().filter(|line| !line.starts_with('#')).fold(
+            String::new(),
+            |text, line| text + line + "\n",
+        );
+        let mut mangled: Vec<char> = options.chars().collect();
+        for (place, put, gone) in &edits {
+            let at = place.index(mangled.len());
+            let end = (at + gone).min(mangled.len());
+            mangled.splice(at..end, put.chars());
+        }
+        let mangled: String = mangled.iter().collect();
+        match config::parse_on_host(&mangled, Path::new("f"), || Some("host".to_owned())) {
+            Ok(settings) => prop_assert!(!settings.links.is_empty()),
+            Err(diagnostics) => {
+                prop_assert!(!diagnostics.list().is_empty());
+                prop_assert!(diagnostics.to_string().starts_with("f:"));
+            }
+        }
+    }
 }
 
 const SECURITY: &str = "[security]\ninsecure = true\n";

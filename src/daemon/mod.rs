@@ -1,15 +1,280 @@
 //! The process around the engine: start order, driver loop, signals, systemd.
+//!
+//! Threads: `main` answers the control socket, signals and the watchdog; `engine` runs the driver
+//! and owns the engine and the UDP sockets; `ct-rx`, `ct-dump`, `ct-tx` and `rt-addr` talk to the
+//! kernel. They share nothing but bounded channels.
+//!
+//! Start order: what can be refused comes first (capability, links, control socket), then the
+//! event socket, then the listing of the kernel's table. So a start that fails has done nothing.
 
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tracing::{info, warn};
+
+mod answer;
+mod driver;
+mod identity;
+mod port;
+mod remember;
 pub mod systemd;
+mod tell;
 
-use crate::config::settings::Settings;
+use self::systemd::Systemd;
+use crate::cache::HashKey;
+use crate::config::settings::{Addressing, LinkSettings, Security, Settings};
+use crate::control::server::ControlServer;
+use crate::engine::status::Status;
+use crate::engine::{Command, Engine, EngineSettings, Reply};
+use crate::kernel::{AddressWatch, EventReader, Requests, capability, sysctl};
+use crate::net::Link;
+use crate::wire::{Epoch, Name, WINDOW_MAX};
+use driver::{Asker, Driver};
+use port::Port;
+
+/// Batches of events that wait for the engine; when they are full the reader waits, the kernel
+/// drops events and says so, and a listing repairs it.
+const EVENT_BATCHES: usize = 64;
+/// Answers of the kernel that wait for the engine; when they are full the dumper and the writer
+/// wait.
+const ANSWERS: usize = 32;
+/// Orders that wait for the engine; when they are full, whoever asks waits.
+const ORDERS: usize = 16;
+/// Calls of control clients that wait to be looked at.
+const CALLS: usize = 16;
+/// Buffer that the kernel takes for a datagram of up to 1,400 bytes (its skb and what goes with
+/// it), with some to spare.
+const DATAGRAM_COST_BYTES: usize = 2_560;
+/// A multicast link is shared among this many senders when its buffer is: a cluster of four.
+const MULTICAST_SENDERS: usize = 3;
+/// The status text of the unit, and what wakes the watchdog, at least this often.
+const STATUS_INTERVAL: Duration = Duration::from_secs(5);
+/// The engine answers within this time, or it hangs.
+const ENGINE_ANSWER_MAX: Duration = Duration::from_secs(10);
 
 /// Runs the daemon until it is told to stop.
 ///
 /// # Errors
 ///
-/// When a part cannot start: what, on which object, and how to mend it.
+/// When a part cannot start: what, on which object, and how to mend it; or when one has failed for
+/// good while it ran.
 pub fn run(settings: Settings) -> anyhow::Result<()> {
-    drop(settings);
-    anyhow::bail!("the daemon is not there yet")
+    capability::require_net_admin()?;
+    let main = runtime()?;
+    let engine_runtime = runtime()?;
+    let links = {
+        let _guard = engine_runtime.enter();
+        let open = |link: &LinkSettings| Port::open(link.clone());
+        settings
+            .links
+            .iter()
+            .map(open)
+            .collect::<Result<Vec<_>, _>>()?
+    };
+    let server = {
+        let _guard = main.enter();
+        ControlServer::bind(&settings.control.socket)?
+    };
+    let remembered = remember::Memory::beside(&settings.control.socket);
+    let (events_in, events) = mpsc::channel(EVENT_BATCHES);
+    let (done_in, done) = mpsc::channel(ANSWERS);
+    let (orders_in, orders) = mpsc::channel(ORDERS);
+    let events_sysctl = sysctl::ensure_events(settings.kernel.set_events_sysctl)?;
+    if let Some(warning) = events_sysctl.warning() {
+        warn!("{warning}");
+    }
+    // Subscribe first, list then: what changes in between is an event.
+    let reader = EventReader::spawn(&settings.kernel, events_in)?;
+    let requests = Requests::spawn(done_in)?;
+    let addresses = AddressWatch::spawn()?;
+    let engine_settings = engine_settings(&settings, &links, requests.port_id(), &remembered)?;
+    if engine_settings.insecure {
+        warn!("insecure: the links are neither encrypted nor authenticated");
+    }
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the edge is where time comes from"
+    )]
+    let now = std::time::Instant::now();
+    let engine = Engine::new(engine_settings, now);
+    let (role_in, role) = watch::channel((engine.role(), engine.term()));
+    let driver = Driver::new(driver::Parts {
+        engine,
+        events,
+        done,
+        orders,
+        reader,
+        requests,
+        addresses: addresses.addresses(),
+        ports: links,
+        role: role_in,
+    });
+    let thread = thread::Builder::new().name("engine".into());
+    let engine_thread = thread
+        .spawn(move || engine_runtime.block_on(driver.run()))
+        .context("cannot start the engine's thread")?;
+    let outcome = main.block_on(attend(server, Asker::new(orders_in), role, remembered));
+    // The orders' sender is gone with `attend`: the driver ends.
+    let driven = engine_thread.join();
+    outcome?;
+    driven.unwrap_or_else(|_| anyhow::bail!("the engine's thread has panicked"))
+}
+
+/// Answers clients, signals and the watchdog until one of them or the engine ends it.
+async fn attend(
+    server: ControlServer,
+    asker: Asker,
+    mut role: watch::Receiver<(crate::engine::status::Role, u64)>,
+    memory: remember::Memory,
+) -> anyhow::Result<()> {
+    let (calls_in, mut calls) = mpsc::channel(CALLS);
+    let mut stop = Stop::new()?;
+    let mut hangup = signal(SignalKind::hangup()).context("cannot handle SIGHUP")?;
+    let mut systemd = Systemd::new();
+    let interval = systemd
+        .watchdog_interval()
+        .map_or(STATUS_INTERVAL, |at| at.min(STATUS_INTERVAL));
+    let mut pulse = tokio::time::interval(interval);
+    let socket = server.path().display().to_string();
+    let serving = server.serve(calls_in);
+    tokio::pin!(serving);
+    systemd.ready("listing the kernel's table");
+    info!(socket, "ready");
+    loop {
+        tokio::select! {
+            () = &mut serving => anyhow::bail!("the control socket {socket} has failed"),
+            Some(call) = calls.recv() => {
+                tokio::spawn(answer::answer(call, asker.clone()));
+            }
+            _ = pulse.tick() => {
+                let asked = tokio::time::timeout(ENGINE_ANSWER_MAX, asker.ask(Command::Status));
+                match asked.await {
+                    Ok(Some(Reply::Status(status))) => {
+                        systemd.status(&status_text(&status));
+                        systemd.alive();
+                    }
+                    Ok(Some(_)) => {}
+                    Ok(None) => return Ok(()),
+                    Err(_) => warn!("the engine has not answered for 10 s"),
+                }
+            }
+            changed = role.changed() => {
+                if changed.is_err() {
+                    return Ok(());
+                }
+                let (role, term) = *role.borrow_and_update();
+                if let Err(error) = memory.write(role, term) {
+                    warn!("{error:#}");
+                }
+            }
+            name = stop.received() => {
+                info!("{name}: stopping");
+                systemd.stopping();
+                return Ok(());
+            }
+            _ = hangup.recv() => {
+                warn!("SIGHUP: the configuration is read at start only; restart to apply changes");
+            }
+        }
+    }
+}
+
+struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    fn new() -> anyhow::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).context("cannot handle SIGTERM")?,
+            interrupt: signal(SignalKind::interrupt()).context("cannot handle SIGINT")?,
+        })
+    }
+
+    async fn received(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+fn runtime() -> anyhow::Result<Runtime> {
+    Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")
+}
+
+fn engine_settings(
+    settings: &Settings,
+    links: &[Port],
+    writer_port_id: u32,
+    memory: &remember::Memory,
+) -> anyhow::Result<EngineSettings> {
+    let (role, term) = memory.read();
+    let Security::Insecure = settings.security;
+    let datagram_bytes_max = links
+        .iter()
+        .map(|port| port.link().datagram_bytes_max())
+        .min();
+    Ok(EngineSettings {
+        name: Name::new(settings.node.name.as_bytes()).context("[node] name is not valid")?,
+        epoch: Epoch(identity::random()?),
+        hash_key: HashKey(identity::random_words()?),
+        secret: HashKey(identity::random_words()?),
+        policy: settings.policy.clone(),
+        flows_max: settings.cache.flows_max,
+        tombstones_max: settings.cache.tombstones_max,
+        links: links
+            .iter()
+            .map(|port| port.link().name().to_owned())
+            .collect(),
+        window: settings
+            .links
+            .iter()
+            .zip(links)
+            .map(window)
+            .min()
+            .unwrap_or(WINDOW_MAX),
+        datagram_bytes_max: datagram_bytes_max.context("no link is configured")?,
+        scrub_interval: settings.kernel.scrub_interval,
+        grace: settings.commit.grace,
+        writer_port_id,
+        insecure: true,
+        role,
+        term,
+    })
+}
+
+/// What fits in the receive buffer of a link when all its peers send at once (rule W1).
+fn window((settings, port): (&LinkSettings, &Port)) -> u32 {
+    let senders = match &settings.addressing {
+        Addressing::Multicast { .. } => MULTICAST_SENDERS,
+        Addressing::Unicast { peers, .. } => peers.len().max(1),
+    };
+    let link: &Link = port.link();
+    let fitting = link.receive_buffer_bytes() / DATAGRAM_COST_BYTES / senders;
+    u32::try_from(fitting)
+        .unwrap_or(WINDOW_MAX)
+        .clamp(1, WINDOW_MAX)
+}
+
+fn status_text(status: &Status) -> String {
+    let state = status
+        .cause
+        .as_deref()
+        .map_or_else(|| "ready".to_owned(), |cause| format!("not ready: {cause}"));
+    let role = serde_json::to_value(status.role).unwrap_or_default();
+    let role = role.as_str().unwrap_or_default().to_owned();
+    format!(
+        "{role}, {state}; {} flows, {} peers",
+        status.local.flows,
+        status.peers.len()
+    )
 }

@@ -10,6 +10,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::task::{Context, Poll};
 
 use rustix::net::sockopt;
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockAddr, SockRef, Socket, Type};
@@ -142,6 +143,15 @@ impl Link {
             Ok(now) => now.index != self.interface.index,
             Err(error) => error.raw_os_error() == Some(libc::ENODEV),
         }
+    }
+
+    /// Polls for something that may have arrived; the task is woken when there is.
+    ///
+    /// # Errors
+    ///
+    /// When the runtime is shutting down.
+    pub fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.socket.poll_recv_ready(context)
     }
 
     /// Waits until something may have arrived.

@@ -1,0 +1,367 @@
+//! The loop around the engine: what arrives goes in, what comes out goes to where it belongs.
+//!
+//! One round takes a bounded share of each input, so that none starves another, and drains the
+//! outputs, before it looks again.
+
+use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::net::IpAddr;
+use std::task::Poll;
+use std::time::Instant;
+
+use anyhow::Context;
+use tokio::sync::mpsc::error::TryRecvError;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::sleep_until;
+use tracing::debug;
+
+use super::port::Port;
+use super::tell::tell;
+use crate::ctnetlink::request::RequestDone;
+use crate::engine::status::Role;
+use crate::engine::{Command, Engine, JobId, JobResult, Notice, Reply};
+use crate::kernel::{EventReader, KernelEvents, Requests};
+use crate::net::Destination;
+use crate::net::link::DATAGRAM_BYTES_MAX;
+use crate::replication::LinkId;
+
+/// Event batches taken in a round.
+const EVENT_BATCHES: usize = 8;
+/// Answers of the kernel taken in a round.
+const ANSWERS: usize = 8;
+/// Datagrams taken from each link in a round.
+const DATAGRAMS_IN: usize = 64;
+/// Datagrams sent in a round.
+const DATAGRAMS_OUT: usize = 128;
+/// Orders taken in a round.
+const ORDERS: usize = 4;
+
+/// An order, and where its answer goes.
+#[derive(Debug)]
+pub(super) struct Order {
+    command: Command,
+    answer: oneshot::Sender<Answer>,
+}
+
+/// The answer to an order.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// It was answered at once.
+    Reply(Reply),
+    /// It took a while.
+    Ended(JobResult),
+}
+
+/// Gives orders to the engine.
+#[derive(Clone, Debug)]
+pub(super) struct Asker {
+    orders: mpsc::Sender<Order>,
+}
+
+impl Asker {
+    pub(super) fn new(orders: mpsc::Sender<Order>) -> Self {
+        Self { orders }
+    }
+
+    /// Asks for something that is answered at once; `None` if the engine is gone.
+    pub(super) async fn ask(&self, command: Command) -> Option<Reply> {
+        match self.order(command).await? {
+            Answer::Reply(reply) => Some(reply),
+            Answer::Ended(_) => None,
+        }
+    }
+
+    /// Orders something and waits until it is done; `None` if the engine is gone.
+    pub(super) async fn order(&self, command: Command) -> Option<Answer> {
+        let (answer, answered) = oneshot::channel();
+        self.orders.send(Order { command, answer }).await.ok()?;
+        answered.await.ok()
+    }
+}
+
+/// What the driver brings together.
+#[derive(Debug)]
+pub(super) struct Parts {
+    pub(super) engine: Engine,
+    pub(super) events: mpsc::Receiver<KernelEvents>,
+    pub(super) done: mpsc::Receiver<RequestDone>,
+    pub(super) orders: mpsc::Receiver<Order>,
+    pub(super) reader: EventReader,
+    pub(super) requests: Requests,
+    pub(super) addresses: watch::Receiver<Vec<IpAddr>>,
+    pub(super) ports: Vec<Port>,
+    pub(super) role: watch::Sender<(Role, u64)>,
+}
+
+/// The driver.
+#[derive(Debug)]
+pub(super) struct Driver {
+    parts: Parts,
+    /// Who waits for which job. Bounded by the jobs that the engine takes.
+    waiting: BTreeMap<JobId, oneshot::Sender<Answer>>,
+    datagram_in: Vec<u8>,
+    datagram_out: Vec<u8>,
+    messages: Vec<u8>,
+}
+
+/// What ended the wait.
+enum Woken {
+    Events(Option<KernelEvents>),
+    Done(Option<RequestDone>),
+    Order(Option<Order>),
+    Readable,
+    Addresses,
+    Time,
+}
+
+impl Driver {
+    pub(super) fn new(parts: Parts) -> Self {
+        Self {
+            parts,
+            waiting: BTreeMap::new(),
+            // One byte more than any datagram has: what fills it was cut.
+            datagram_in: vec![0; DATAGRAM_BYTES_MAX + 1],
+            datagram_out: Vec::with_capacity(2 * DATAGRAM_BYTES_MAX),
+            messages: Vec::new(),
+        }
+    }
+
+    /// Runs until nobody gives orders any more.
+    pub(super) async fn run(mut self) -> anyhow::Result<()> {
+        let now = clock();
+        let addresses = self.parts.addresses.borrow_and_update().clone();
+        self.parts.engine.handle_addresses(now, addresses);
+        let mut is_busy = true;
+        loop {
+            if is_busy {
+                // Let the runtime look at timers and sockets before the next round.
+                tokio::task::yield_now().await;
+            } else {
+                match self.wait().await {
+                    Woken::Events(events) => {
+                        self.on_events(events.context("the event reader has failed")?);
+                    }
+                    Woken::Done(done) => {
+                        let done = done.context("the threads that talk to the kernel are gone")?;
+                        self.parts.engine.handle_done(clock(), done);
+                    }
+                    Woken::Order(Some(order)) => self.on_order(order),
+                    Woken::Order(None) => return Ok(()),
+                    Woken::Addresses => {
+                        let addresses = self.parts.addresses.borrow_and_update().clone();
+                        self.parts.engine.handle_addresses(clock(), addresses);
+                    }
+                    Woken::Readable | Woken::Time => {}
+                }
+            }
+            let Some(took_all) = self.take_inputs() else {
+                return Ok(());
+            };
+            let now = clock();
+            if self.parts.engine.poll_timeout() <= now {
+                self.parts.engine.handle_timeout(now);
+            }
+            is_busy = !self.drain()? || !took_all;
+        }
+    }
+
+    async fn wait(&mut self) -> Woken {
+        let wake_at = self.parts.engine.poll_timeout();
+        let Parts {
+            events,
+            done,
+            orders,
+            addresses,
+            ports,
+            ..
+        } = &mut self.parts;
+        let readable = poll_fn(|context| {
+            let is_ready = |port: &Port| port.link().poll_readable(context).is_ready();
+            if ports.iter().any(is_ready) {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        });
+        tokio::select! {
+            biased;
+            received = events.recv() => Woken::Events(received),
+            () = readable => Woken::Readable,
+            received = done.recv() => Woken::Done(received),
+            order = orders.recv() => Woken::Order(order),
+            Ok(()) = addresses.changed() => Woken::Addresses,
+            () = sleep_until(wake_at.into()) => Woken::Time,
+        }
+    }
+
+    /// Takes a share of what is there. False: there is more. `None`: nobody gives orders any more.
+    fn take_inputs(&mut self) -> Option<bool> {
+        let mut took_all = true;
+        for taken in 0..=EVENT_BATCHES {
+            match self.parts.events.try_recv() {
+                Ok(events) => self.on_events(events),
+                Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
+            }
+            took_all &= taken < EVENT_BATCHES;
+        }
+        for taken in 0..=ANSWERS {
+            match self.parts.done.try_recv() {
+                Ok(done) => self.parts.engine.handle_done(clock(), done),
+                Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
+            }
+            took_all &= taken < ANSWERS;
+        }
+        for at in 0..self.parts.ports.len() {
+            took_all &= self.take_datagrams(at);
+        }
+        for taken in 0..=ORDERS {
+            match self.parts.orders.try_recv() {
+                Ok(order) => self.on_order(order),
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => return None,
+            }
+            took_all &= taken < ORDERS;
+        }
+        Some(took_all)
+    }
+
+    fn take_datagrams(&mut self, at: usize) -> bool {
+        let link = LinkId(u8::try_from(at).expect("links are counted in a u8"));
+        let now = clock();
+        for _ in 0..DATAGRAMS_IN {
+            let port = &mut self.parts.ports[at];
+            match port.link().try_recv_from(&mut self.datagram_in) {
+                Ok((len, from)) => {
+                    port.count_received();
+                    let datagram = &self.datagram_in[..len];
+                    self.parts.engine.handle_datagram(now, link, from, datagram);
+                }
+                Err(error) => {
+                    if error.kind() != std::io::ErrorKind::WouldBlock {
+                        debug!(link = port.link().name(), "cannot receive: {error}");
+                    }
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    fn on_events(&mut self, events: KernelEvents) {
+        match events {
+            KernelEvents::Batch(batch) => {
+                self.parts.engine.handle_events(clock(), &batch);
+                self.parts.reader.recycle(batch);
+            }
+            KernelEvents::Overrun => self.parts.engine.handle_overrun(clock()),
+        }
+    }
+
+    fn on_order(&mut self, order: Order) {
+        let Order { command, answer } = order;
+        let reply = match self.parts.engine.handle_command(clock(), command) {
+            Reply::Started(job) => {
+                self.waiting.insert(job, answer);
+                return;
+            }
+            Reply::Status(mut status) => {
+                status.links = self.parts.ports.iter().map(Port::status).collect();
+                Reply::Status(status)
+            }
+            Reply::Stats(mut stats) => {
+                stats.extend(self.edge_stats());
+                Reply::Stats(stats)
+            }
+            reply => reply,
+        };
+        // Whoever asked may be gone; then nobody misses the answer.
+        let _ = answer.send(Answer::Reply(reply));
+    }
+
+    /// Drains the engine. False: there is more to send.
+    fn drain(&mut self) -> anyhow::Result<bool> {
+        let now = clock();
+        while self.parts.requests.room() > 0 {
+            if self.messages.capacity() == 0 {
+                self.messages = self.parts.requests.take_buffer();
+            }
+            let Some(request) = self.parts.engine.poll_request(now, &mut self.messages) else {
+                break;
+            };
+            let messages = std::mem::take(&mut self.messages);
+            let submitted = self.parts.requests.submit(request, messages);
+            submitted.context("cannot ask the kernel")?;
+        }
+        while let Some(notice) = self.parts.engine.poll_notice() {
+            self.on_notice(notice);
+        }
+        for _ in 0..DATAGRAMS_OUT {
+            let out = &mut self.datagram_out;
+            let Some(transmit) = self.parts.engine.poll_transmit(now, out) else {
+                return Ok(true);
+            };
+            let to = transmit.to.map_or(Destination::All, Destination::Peer);
+            self.parts.ports[usize::from(transmit.link.0)].send(now, out, to);
+        }
+        Ok(false)
+    }
+
+    fn on_notice(&mut self, notice: Notice) {
+        tell(&notice);
+        match notice {
+            Notice::JobDone { job, result } => {
+                if let Some(answer) = self.waiting.remove(&job) {
+                    // As above.
+                    let _ = answer.send(Answer::Ended(result));
+                }
+            }
+            Notice::Role { to, term, .. } => {
+                self.parts.role.send_replace((to, term));
+            }
+            Notice::Peer(_)
+            | Notice::Committed(_)
+            | Notice::Overrun
+            | Notice::TableWhole { .. }
+            | Notice::TableFull => {}
+        }
+    }
+
+    /// What the threads around the engine have counted.
+    fn edge_stats(&self) -> Vec<(String, u64)> {
+        use std::sync::atomic::Ordering::Relaxed;
+        let reader = self.parts.reader.counters();
+        let requests = self.parts.requests.counters();
+        let mut stats: Vec<(String, u64)> = [
+            ("reader.events", reader.events.load(Relaxed)),
+            ("reader.overruns", reader.overruns.load(Relaxed)),
+            ("reader.truncated", reader.truncated.load(Relaxed)),
+            ("reader.foreign", reader.foreign.load(Relaxed)),
+            ("reader.engine_waits", reader.engine_waits.load(Relaxed)),
+            (
+                "requests.dumps_incomplete",
+                requests.dumps_incomplete.load(Relaxed),
+            ),
+            (
+                "requests.batches_incomplete",
+                requests.batches_incomplete.load(Relaxed),
+            ),
+        ]
+        .map(|(name, count)| (name.to_owned(), count))
+        .into();
+        for (reason, count) in reader.undecodable.by_reason() {
+            stats.push((format!("reader.undecodable.{reason}"), count));
+        }
+        for (reason, count) in requests.undecodable.by_reason() {
+            stats.push((format!("requests.undecodable.{reason}"), count));
+        }
+        stats
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the edge is where time comes from"
+)]
+fn clock() -> Instant {
+    Instant::now()
+}

@@ -1,0 +1,80 @@
+//! Role and term across a restart of the daemon.
+//!
+//! keepalived tells a role once, when it changes: a daemon that restarts on the active node would
+//! take itself for a standby. So role and term are written beside the control socket, where they
+//! survive the daemon but not a reboot. A file that cannot be read says nothing and blocks nothing.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+
+use crate::engine::status::Role;
+
+/// The file.
+#[derive(Debug)]
+pub(super) struct Memory {
+    path: PathBuf,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Remembered {
+    role: Role,
+    term: u64,
+}
+
+impl Memory {
+    /// The file that goes with a control socket.
+    pub(super) fn beside(socket: &Path) -> Self {
+        let mut name = socket.as_os_str().to_owned();
+        name.push(".role");
+        Self { path: name.into() }
+    }
+
+    /// What an earlier run of this boot was, or a standby that was never promoted. A promotion
+    /// that was cut short did not happen.
+    pub(super) fn read(&self) -> (Role, u64) {
+        let text = fs::read_to_string(&self.path).unwrap_or_default();
+        match serde_json::from_str(&text) {
+            Ok(Remembered {
+                role: Role::Active,
+                term,
+            }) => (Role::Active, term),
+            Ok(Remembered {
+                role: Role::Standby | Role::Promoting,
+                term,
+            }) => (Role::Standby, term),
+            Err(_) => (Role::Standby, 0),
+        }
+    }
+
+    /// Remembers a role; a crash in the middle leaves the old one.
+    pub(super) fn write(&self, role: Role, term: u64) -> anyhow::Result<()> {
+        let text = serde_json::to_string(&Remembered { role, term })?;
+        let beside = self.path.with_extension("role.new");
+        fs::write(&beside, text)
+            .and_then(|()| fs::rename(&beside, &self.path))
+            .with_context(|| format!("cannot remember the role in {}", self.path.display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_role_is_read_back_and_a_broken_file_is_a_standby() {
+        let directory = std::env::temp_dir().join(format!("ctsyncd-role-{}", std::process::id()));
+        fs::create_dir_all(&directory).expect("a temporary directory");
+        let memory = Memory::beside(&directory.join("control.sock"));
+        assert_eq!(memory.read(), (Role::Standby, 0));
+        memory.write(Role::Active, 7).expect("is writable");
+        assert_eq!(memory.read(), (Role::Active, 7));
+        memory.write(Role::Promoting, 8).expect("is writable");
+        assert_eq!(memory.read(), (Role::Standby, 8));
+        fs::write(&memory.path, "{").expect("is writable");
+        assert_eq!(memory.read(), (Role::Standby, 0));
+        fs::remove_dir_all(&directory).expect("is ours");
+    }
+}

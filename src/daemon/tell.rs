@@ -1,0 +1,72 @@
+//! Notices of the engine as log lines.
+
+use tracing::{info, warn};
+
+use crate::engine::Notice;
+use crate::engine::status::CommitStatus;
+use crate::replication::PeerNotice;
+
+/// Writes a notice to the log.
+pub(super) fn tell(notice: &Notice) {
+    match notice {
+        Notice::Peer(peer) => tell_peer(*peer),
+        Notice::Role { from, to, term } => info!(?from, ?to, term, "role changed"),
+        Notice::Committed(status) => tell_commit(status),
+        Notice::JobDone { .. } => {}
+        Notice::Overrun => warn!(
+            "the kernel dropped events: raise [kernel] event_buffer if this happens often; \
+             the table is listed anew"
+        ),
+        Notice::TableWhole { tracked, swept } => {
+            info!(tracked, swept, "the kernel's table is mirrored in full");
+        }
+        Notice::TableFull => {
+            warn!("the local cache is full, flows are missing in it: raise [cache] flows_max");
+        }
+    }
+}
+
+fn tell_commit(status: &CommitStatus) {
+    let failed: u64 = status.failed.iter().map(|failed| failed.flows).sum();
+    info!(
+        total = status.total,
+        created = status.created,
+        already = status.already,
+        replaced = status.replaced,
+        without_helper = status.without_helper,
+        failed,
+        elapsed_ms = status.elapsed_ms,
+        "commit done"
+    );
+    for failed in &status.failed {
+        warn!(flows = failed.flows, "not committed: {}", failed.reason);
+    }
+}
+
+fn tell_peer(notice: PeerNotice) {
+    match notice {
+        PeerNotice::SessionStarted { name, epoch } => {
+            info!(peer = name.as_str(), %epoch, "session started");
+        }
+        PeerNotice::InSync { name, flows } => {
+            info!(peer = name.as_str(), flows, "replica proven equal");
+        }
+        PeerNotice::Different { name } => {
+            info!(
+                peer = name.as_str(),
+                "replica differs; the peer sends its table again"
+            );
+        }
+        PeerNotice::Incompatible {
+            name,
+            versions: (min, max),
+        } => warn!(
+            peer = name.as_str(),
+            "speaks protocol versions {min} to {max} and we none of them: upgrade the older node"
+        ),
+        PeerNotice::DuplicateName { name } => warn!(
+            "another node calls itself {:?} as this one does: give each its own [node] name",
+            name.as_str()
+        ),
+    }
+}
