@@ -11,7 +11,7 @@ use crate::harness::{Result, turn};
 
 /// Connections, half of them over IPv6.
 const CONNECTIONS: usize = 120;
-/// How long connections get to come back; TCP's own timer starts at one second here.
+/// How long connections get to come back: longer than the client's own timer waits.
 const RETURN: Duration = Duration::from_secs(8);
 const LIMIT: Duration = Duration::from_secs(15);
 

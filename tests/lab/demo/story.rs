@@ -18,8 +18,7 @@ use super::{Arguments, Peer};
 const EVERY: Duration = Duration::from_millis(50);
 /// How long the pair is shown in peace.
 const PEACE: Duration = Duration::from_secs(6);
-/// How long the connections get to come back: TCP's own timers start at one second on the routes
-/// of the laboratory, so that this holds three of its attempts.
+/// How long the connections get to come back: longer than the client's own timer waits.
 const RETURN: Duration = Duration::from_secs(8);
 /// How long is shown how it goes on.
 const AFTER: Duration = Duration::from_secs(4);
