@@ -121,6 +121,18 @@ impl Replica {
         self.meta.get(slot.0 as usize).map_or(0, |meta| meta.stamp)
     }
 
+    /// Calls `visit` with the key hash and value hash of every flow of a digest leaf, in no order.
+    pub fn visit_leaf(&self, leaf: u16, mut visit: impl FnMut(u64, u64)) {
+        self.index.visit_leaf(&self.meta, leaf, |slot| {
+            let flow = &self.flows[slot as usize];
+            let hash = self.key.of_key(&flow.key());
+            if hash >> 48 == u64::from(leaf) {
+                let rare = self.rares.at(self.meta[slot as usize].rare);
+                visit(hash, self.key.of_value(hash, flow, rare));
+            }
+        });
+    }
+
     /// What is left at least of the timeout of the flow in a slot.
     #[must_use]
     pub fn timeout_left(&self, slot: Slot, now: Secs) -> Secs {
