@@ -1,5 +1,7 @@
 //! The control socket against clients that behave, and clients that do not.
 
+#![expect(clippy::disallowed_methods, reason = "tests wait in real time")]
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process;

@@ -1,6 +1,8 @@
 //! `kernel` and `net` against the real kernel, each test in network namespaces of its own. Needs
 //! root and `ip`; skips by name without.
 
+#![expect(clippy::disallowed_methods, reason = "tests wait in real time")]
+
 #[path = "kernel_io/events.rs"]
 mod events;
 #[path = "kernel_io/links.rs"]

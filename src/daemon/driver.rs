@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::net::IpAddr;
 use std::task::Poll;
-use std::time::Instant;
 
 use anyhow::Context;
 use tokio::sync::mpsc::error::TryRecvError;
@@ -20,7 +19,7 @@ use super::tell::tell;
 use crate::ctnetlink::request::RequestDone;
 use crate::engine::status::Role;
 use crate::engine::{Command, Engine, JobId, JobResult, Notice, Reply};
-use crate::kernel::{EventReader, KernelEvents, Requests};
+use crate::kernel::{EventReader, KernelEvents, Requests, clock};
 use crate::net::Destination;
 use crate::net::link::DATAGRAM_BYTES_MAX;
 use crate::replication::LinkId;
@@ -161,7 +160,8 @@ impl Driver {
             if self.parts.engine.poll_timeout() <= now {
                 self.parts.engine.handle_timeout(now);
             }
-            is_busy = !self.drain()? || !took_all;
+            let is_drained = self.drain()?;
+            is_busy = !is_drained || !took_all || self.parts.engine.poll_timeout() <= now;
         }
     }
 
@@ -356,12 +356,4 @@ impl Driver {
         }
         stats
     }
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the edge is where time comes from"
-)]
-fn clock() -> Instant {
-    Instant::now()
 }

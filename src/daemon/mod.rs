@@ -30,7 +30,7 @@ use crate::config::settings::{Addressing, LinkSettings, Security, Settings};
 use crate::control::server::ControlServer;
 use crate::engine::status::Status;
 use crate::engine::{Command, Engine, EngineSettings, Reply};
-use crate::kernel::{AddressWatch, EventReader, Requests, capability, sysctl};
+use crate::kernel::{AddressWatch, EventReader, Requests, capability, clock, sysctl};
 use crate::net::Link;
 use crate::wire::{Epoch, Name, WINDOW_MAX};
 use driver::{Asker, Driver};
@@ -95,12 +95,7 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
     if engine_settings.insecure {
         warn!("insecure: the links are neither encrypted nor authenticated");
     }
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the edge is where time comes from"
-    )]
-    let now = std::time::Instant::now();
-    let engine = Engine::new(engine_settings, now);
+    let engine = Engine::new(engine_settings, clock());
     let (role_in, role) = watch::channel((engine.role(), engine.term()));
     let driver = Driver::new(driver::Parts {
         engine,

@@ -23,3 +23,12 @@ pub use counters::Undecodable;
 pub use error::KernelError;
 pub use reader::{EventReader, KernelEvents, ReaderCounters};
 pub use requests::{Busy, RequestCounters, Requests};
+
+/// The monotonic clock.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the edge is where time comes from; the core gets it as an argument"
+)]
+pub(crate) fn clock() -> std::time::Instant {
+    std::time::Instant::now()
+}

@@ -24,12 +24,12 @@ use tokio::sync::mpsc::Sender;
 use tokio::sync::mpsc::error::TrySendError as TokioTrySendError;
 use tracing::error;
 
-use super::KernelError;
 use super::counters::{Undecodable, add_one};
 use super::socket::{
     NetlinkSocket, QUEUED_MESSAGE_BYTES, QUEUED_MESSAGE_BYTES_MIN, READ_BYTES, Received,
 };
 use super::wake::StopSignal;
+use super::{KernelError, clock};
 use crate::config::settings::KernelSettings;
 use crate::ctnetlink;
 use crate::flow::FlowEvent;
@@ -214,13 +214,14 @@ impl Reader {
             if self.stop.is_stopped() {
                 return Ok(());
             }
-            if let Some(rest) = drained_at.and_then(|at| GATHER.checked_sub(at.elapsed()))
+            if let Some(rest) =
+                drained_at.and_then(|at| GATHER.checked_sub(clock().saturating_duration_since(at)))
                 && self.gathers
             {
                 thread::sleep(rest);
             }
             self.drain()?;
-            drained_at = Some(Instant::now());
+            drained_at = Some(clock());
         }
     }
 

@@ -8,17 +8,17 @@
 use std::io;
 use std::sync::{Arc, mpsc as std_mpsc};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tracing::{debug, warn};
 
-use super::KernelError;
 use super::counters::add_one;
 use super::reason::reason;
 use super::requests::{Busy, RequestCounters};
 use super::socket::{NetlinkSocket, READ_BYTES, Received};
 use super::wake::wait_readable_for;
+use super::{KernelError, clock};
 use crate::ctnetlink::request::{Answer, Outcome, RequestDone};
 use crate::ctnetlink::{self, DecodeError, Message, MessageKind};
 use crate::flow::FlowEvent;
@@ -180,7 +180,7 @@ impl Worker {
 
     fn carry_out(&mut self, batch: &Batch, answers: &mut Vec<Answer>) -> Result<(), Unknown> {
         self.socket.send(&batch.messages).map_err(Unknown::Send)?;
-        let deadline = Instant::now() + ANSWER_WAIT_MAX;
+        let deadline = clock() + ANSWER_WAIT_MAX;
         let mut lost = None;
         loop {
             let datagram = match self.socket.receive(&mut self.buffer)? {
@@ -197,7 +197,7 @@ impl Worker {
                 // What was lost may have been the acknowledgement: no use in waiting for it.
                 Received::Empty if lost.is_some() => return lost.map_or(Ok(()), Err),
                 Received::Empty => {
-                    let left = deadline.saturating_duration_since(Instant::now());
+                    let left = deadline.saturating_duration_since(clock());
                     if !wait_readable_for(&self.socket, left)? {
                         return Err(Unknown::Silence);
                     }

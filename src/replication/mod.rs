@@ -48,6 +48,13 @@ pub struct Transmit {
     pub to: Option<SocketAddr>,
 }
 
+/// Where a datagram came from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Origin {
+    link: LinkId,
+    address: SocketAddr,
+}
+
 /// What the protocol needs to know about this node.
 #[derive(Clone, Copy, Debug)]
 pub struct ReplicationSettings {
@@ -168,6 +175,10 @@ impl Replication {
         datagram: &[u8],
         local: &mut Local,
     ) {
+        let origin = Origin {
+            link,
+            address: from,
+        };
         let (header, body) = match Header::parse(datagram) {
             Ok(parsed) => parsed,
             Err(error) => return self.counters.refuse(error),
@@ -178,10 +189,10 @@ impl Replication {
                 for frame in Frames::new(body) {
                     match frame {
                         Ok(Frame::Hello(hello)) if header.kind == Kind::Hello => {
-                            self.on_hello(at, link, from, &hello, local);
+                            self.on_hello(at, origin, &hello, local);
                         }
                         Ok(Frame::Greeting(greeting)) if header.kind == Kind::Greeting => {
-                            self.on_greeting(at, link, from, &greeting, local);
+                            self.on_greeting(at, origin, &greeting, local);
                         }
                         Ok(_) => self.counters.unknown_frames += 1,
                         Err(error) => self.counters.refuse(error),
@@ -193,7 +204,7 @@ impl Replication {
                 match self.peers.iter_mut().find(|peer| peer.answers_to(session)) {
                     Some(peer) => {
                         let counters = &mut self.counters;
-                        peer.on_datagram(at, link, from, &header, body, local, counters);
+                        peer.on_datagram(at, origin, &header, body, local, counters);
                         Self::collect(&mut self.notices, peer);
                     }
                     None => self.counters.unknown_session += 1,
@@ -315,14 +326,7 @@ impl Replication {
     }
 
     /// Rules S2, S3: a hello proves nothing and is answered with a greeting.
-    fn on_hello(
-        &mut self,
-        at: Circumstances,
-        link: LinkId,
-        from: SocketAddr,
-        hello: &Hello,
-        local: &mut Local,
-    ) {
+    fn on_hello(&mut self, at: Circumstances, origin: Origin, hello: &Hello, local: &mut Local) {
         let who = Identity {
             name: hello.name,
             epoch: hello.epoch,
@@ -332,14 +336,8 @@ impl Replication {
             return;
         };
         let peer = &mut self.peers[index];
-        if let Some(greeting) = peer.on_hello(at, link, from, who, local) {
-            self.greet(
-                Transmit {
-                    link,
-                    to: Some(from),
-                },
-                greeting,
-            );
+        if let Some(greeting) = peer.on_hello(at, origin, who, local) {
+            self.greet(origin, greeting);
         }
         Self::collect(&mut self.notices, &mut self.peers[index]);
     }
@@ -348,8 +346,7 @@ impl Replication {
     fn on_greeting(
         &mut self,
         at: Circumstances,
-        link: LinkId,
-        from: SocketAddr,
+        origin: Origin,
         greeting: &Greeting,
         local: &mut Local,
     ) {
@@ -366,20 +363,18 @@ impl Replication {
             return;
         };
         let peer = &mut self.peers[index];
-        if let Some(answer) = peer.on_greeting(at, link, from, who, greeting, local) {
-            self.greet(
-                Transmit {
-                    link,
-                    to: Some(from),
-                },
-                answer,
-            );
+        if let Some(answer) = peer.on_greeting(at, origin, who, greeting, local) {
+            self.greet(origin, answer);
         }
         Self::collect(&mut self.notices, &mut self.peers[index]);
     }
 
-    fn greet(&mut self, transmit: Transmit, greeting: Greeting) {
+    fn greet(&mut self, origin: Origin, greeting: Greeting) {
         if self.greetings.len() < GREETINGS_MAX {
+            let transmit = Transmit {
+                link: origin.link,
+                to: Some(origin.address),
+            };
             self.greetings.push_back((transmit, greeting));
         } else {
             self.counters.greetings_dropped += 1;

@@ -5,21 +5,17 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::ring::{Carried, Fate, Ring};
-use crate::cache::local::{Cursor, Entry};
-use crate::cache::{Local, Secs, Slot};
-use crate::flow::Rare;
-use crate::wire::{
-    Ack, Header, Kind, MARKER_RECORD_BYTES_MAX, Marker, Outcome, emit_flow, emit_marker,
-    emit_tombstone,
-};
+use super::ring::{Fate, Ring};
+use crate::cache::local::Cursor;
+use crate::cache::{Local, Slot};
+use crate::wire::{Ack, Outcome};
+
+mod fill;
+
+pub(super) use fill::Circumstances;
 
 /// A marker is due this long after the last if anything was sent since.
 const MARKER_AFTER_CHANGE: Duration = Duration::from_millis(100);
-/// A marker is due this long after the last at the latest.
-const MARKER_AT_REST: Duration = Duration::from_secs(1);
-/// While a backfill runs it gets one datagram in this many, however busy the live cursor is.
-const BACKFILL_SHARE: u8 = 4;
 /// Part of the window that is in use at least, however much is lost.
 const IN_USE_MIN: u32 = 16;
 /// A datagram older than a quarter of the round trip may count as lost, but none younger than this.
@@ -91,18 +87,6 @@ pub struct SenderCounters {
     pub passes: u64,
     /// Markers that found the peer's replica different.
     pub different: u64,
-}
-
-/// What the sender needs to know to fill a datagram.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Circumstances {
-    pub(super) now: Instant,
-    pub(super) secs: Secs,
-    pub(super) clock_micros: u64,
-    /// The table is complete and not dirty: it equals the kernel's.
-    pub(super) table_is_whole: bool,
-    pub(super) datagram_bytes_max: usize,
-    pub(super) session: u64,
 }
 
 impl Sender {
@@ -297,73 +281,6 @@ impl Sender {
         }
     }
 
-    /// Writes the next data datagram, if there is one to send and room in the window (rules E).
-    pub(super) fn fill(&mut self, local: &mut Local, at: Circumstances, out: &mut Vec<u8>) -> bool {
-        if self.ring.span() >= self.window || self.ring.open() >= self.in_use {
-            return false;
-        }
-        let number = self.ring.next();
-        let start = out.len();
-        let header = Header {
-            kind: Kind::Data,
-            session: at.session,
-            number,
-            floor: self.ring.floor(),
-        };
-        header.emit(out);
-        let empty = out.len();
-        let room = start + at.datagram_bytes_max;
-        let mut slots = std::mem::take(&mut self.scratch);
-        slots.clear();
-        let mut carried = Carried {
-            tail: local.tail(),
-            marker: false,
-            tombstones: false,
-        };
-        self.turn = (self.turn + 1) % BACKFILL_SHARE;
-        if self.turn == 0 {
-            self.fill_backfill(local, at.secs, out, room, &mut slots);
-        }
-        self.fill_repairs(local, at.secs, out, room, &mut slots, &mut carried);
-        self.fill_live(local, at.secs, out, room, &mut slots, &mut carried);
-        self.fill_backfill(local, at.secs, out, room, &mut slots);
-        self.marker.changed |= !slots.is_empty();
-        if self.may_mark(local, at) && out.len() + MARKER_RECORD_BYTES_MAX <= room {
-            let digest = local.digest();
-            let marker = Marker {
-                flows: digest.flows(),
-                root: digest.root(),
-                since: self.since,
-                clock_micros: at.clock_micros,
-            };
-            emit_marker(out, &marker);
-            carried.marker = true;
-            self.marker.sent_at = at.now;
-            self.marker.due = at.now + MARKER_AT_REST;
-            self.marker.changed = false;
-        }
-        let has_content = out.len() > empty;
-        if has_content {
-            self.ring.push(at.now, &slots, carried);
-            self.counters.datagrams += 1;
-            self.counters.bytes += (out.len() - start) as u64;
-            self.counters.records += slots.len() as u64;
-        } else {
-            out.truncate(start);
-        }
-        self.scratch = slots;
-        has_content
-    }
-
-    /// A marker may be sent when everything else has been (rule M1).
-    fn may_mark(&self, local: &Local, at: Circumstances) -> bool {
-        at.table_is_whole
-            && at.now >= self.marker_due()
-            && self.backfill.is_none()
-            && self.repairs.is_empty()
-            && local.peek(&self.live).is_none()
-    }
-
     fn marker_due(&self) -> Instant {
         if self.marker.changed {
             self.marker
@@ -373,110 +290,4 @@ impl Sender {
             self.marker.due
         }
     }
-
-    /// What was lost and has not changed since (rule E3).
-    fn fill_repairs(
-        &mut self,
-        local: &mut Local,
-        secs: Secs,
-        out: &mut Vec<u8>,
-        room: usize,
-        slots: &mut Vec<Slot>,
-        carried: &mut Carried,
-    ) {
-        while let Some(&(slot, tail)) = self.repairs.front() {
-            if let Some(entry) = local.unchanged_entry(slot, tail, secs) {
-                if !put(entry, out, room) {
-                    return;
-                }
-                carried.tombstones |= matches!(entry, Entry::Tombstone { .. });
-                slots.push(slot);
-                self.counters.repairs += 1;
-            }
-            self.repairs.pop_front();
-        }
-    }
-
-    /// What has changed behind the live cursor, in order.
-    fn fill_live(
-        &mut self,
-        local: &mut Local,
-        secs: Secs,
-        out: &mut Vec<u8>,
-        room: usize,
-        slots: &mut Vec<Slot>,
-        carried: &mut Carried,
-    ) {
-        while let Some((slot, version)) = local.peek(&self.live) {
-            let entry = local
-                .entry(slot, secs)
-                .expect("listed entries have something to send");
-            if !put(entry, out, room) {
-                return;
-            }
-            carried.tombstones |= matches!(entry, Entry::Tombstone { .. });
-            slots.push(slot);
-            local.pass(&self.live, slot);
-            self.live_version = version;
-        }
-        self.live_version = local.tail();
-        self.behind_since = None;
-    }
-
-    /// The table from its start up to where the pass began, tombstones left out (rule E4).
-    fn fill_backfill(
-        &mut self,
-        local: &mut Local,
-        secs: Secs,
-        out: &mut Vec<u8>,
-        room: usize,
-        slots: &mut Vec<Slot>,
-    ) {
-        let Some(backfill) = &self.backfill else {
-            return;
-        };
-        while let Some((slot, version)) = local.peek(&backfill.cursor) {
-            if version > backfill.stop {
-                break;
-            }
-            let entry = local
-                .entry(slot, secs)
-                .expect("listed entries have something to send");
-            if matches!(entry, Entry::Flow { .. }) {
-                if !put(entry, out, room) {
-                    return;
-                }
-                slots.push(slot);
-            }
-            local.pass(&backfill.cursor, slot);
-        }
-        if let Some(backfill) = self.backfill.take() {
-            local.close(backfill.cursor);
-        }
-    }
 }
-
-/// Appends an entry's record if it fits.
-fn put(entry: Entry<'_>, out: &mut Vec<u8>, room: usize) -> bool {
-    let start = out.len();
-    match entry {
-        Entry::Flow { flow, rare, age } => {
-            emit_flow(out, flow, rare.unwrap_or(&NO_RARE), age);
-        }
-        Entry::Tombstone { hash } => emit_tombstone(out, hash),
-    }
-    if out.len() > room {
-        out.truncate(start);
-        return false;
-    }
-    true
-}
-
-const NO_RARE: Rare = Rare {
-    labels: None,
-    helper: None,
-    seqadj_orig: None,
-    seqadj_reply: None,
-    synproxy: None,
-    master: None,
-};

@@ -1,0 +1,192 @@
+//! How a peer is met: hellos, greetings, and the session that comes of them.
+//!
+//! A greeting is believed when it echoes the challenge that we would give now: the challenge is a
+//! keyed hash of the peer's name and epoch and of how many of its sessions we have accepted, so
+//! that there is no state to exhaust and no recording to play back (rules S3, S4).
+
+use std::hash::Hasher;
+use std::time::Duration;
+
+use siphasher::sip::SipHasher13;
+
+use super::paths::Path;
+use super::{Identity, Peer, PeerNotice};
+use crate::cache::{HashKey, Local, Replica};
+use crate::replication::session::Session;
+use crate::replication::{Circumstances, Origin};
+use crate::wire::{Epoch, Greeting, PROTOCOL_VERSION};
+
+/// Epochs that were left and are never accepted again (rule S4).
+pub(super) const RETIRED_MAX: usize = 64;
+/// A hello is answered at most this often.
+const GREETING_INTERVAL: Duration = Duration::from_millis(100);
+
+impl Peer {
+    /// Answers a hello with a greeting, unless there is a session with that run.
+    pub(in crate::replication) fn on_hello(
+        &mut self,
+        at: Circumstances,
+        origin: Origin,
+        who: Identity,
+        local: &Local,
+    ) -> Option<Greeting> {
+        if !self.is_compatible(who) || self.retired.contains(&who.epoch) {
+            return None;
+        }
+        if self
+            .session
+            .as_ref()
+            .is_some_and(|session| session.epoch == who.epoch)
+        {
+            // Known on another link: from now on that link is watched as well.
+            let path = &mut self.paths[usize::from(origin.link.0)];
+            path.address.get_or_insert(origin.address);
+            return None;
+        }
+        if self
+            .greeted_at
+            .is_some_and(|greeted| at.now < greeted + GREETING_INTERVAL)
+        {
+            return None;
+        }
+        self.greeted_at = Some(at.now);
+        Some(self.greeting(who.epoch, None, local))
+    }
+
+    /// Accepts a session if the greeting echoes the challenge; says what to answer.
+    pub(in crate::replication) fn on_greeting(
+        &mut self,
+        at: Circumstances,
+        origin: Origin,
+        who: Identity,
+        greeting: &Greeting,
+        local: &mut Local,
+    ) -> Option<Greeting> {
+        if !self.is_compatible(who) || self.retired.contains(&who.epoch) {
+            return None;
+        }
+        let is_current = self
+            .session
+            .as_ref()
+            .is_some_and(|held| held.epoch == who.epoch);
+        let is_echo = greeting.echo == Some(self.token(Token::Challenge, who.epoch));
+        let is_accepted = is_echo && !is_current;
+        if is_accepted {
+            self.accept(at, origin, greeting, local);
+        }
+        (is_accepted || greeting.echo.is_none())
+            .then(|| self.greeting(who.epoch, Some(greeting.challenge), local))
+    }
+
+    fn accept(
+        &mut self,
+        at: Circumstances,
+        origin: Origin,
+        greeting: &Greeting,
+        local: &mut Local,
+    ) {
+        self.end_session(local);
+        let key = HashKey(greeting.hash_key);
+        match &mut self.replica {
+            Some(replica) => replica.rehash(key),
+            None => self.replica = Some(Replica::new(key, self.settings.replication.flows_max)),
+        }
+        let ours = self.token(Token::Session, greeting.epoch);
+        self.accepted += 1;
+        let session = Session::new(
+            greeting.epoch,
+            ours,
+            greeting.session,
+            greeting.have,
+            greeting.window,
+            self.high,
+        );
+        self.session = Some(session);
+        self.paths.fill(Path::default());
+        self.paths[usize::from(origin.link.0)].address = Some(origin.address);
+        self.heard_at = Some(at.now);
+        (self.verdict, self.refused_flows) = (None, 0);
+        self.notify(PeerNotice::SessionStarted {
+            name: self.name,
+            epoch: greeting.epoch,
+        });
+        self.on_timeout(at, local);
+    }
+
+    pub(super) fn end_session(&mut self, local: &mut Local) {
+        let Some(session) = self.session.take() else {
+            return;
+        };
+        if let Some(sender) = session.sender {
+            sender.close(local);
+        }
+        if self.retired.len() == RETIRED_MAX {
+            self.retired.pop_front();
+        }
+        self.retired.push_back(session.epoch);
+    }
+
+    fn greeting(&self, to_epoch: Epoch, echo: Option<u64>, local: &Local) -> Greeting {
+        let ours = &self.settings.replication;
+        let session = match &self.session {
+            Some(session) if session.epoch == to_epoch => session.ours,
+            Some(_) | None => self.token(Token::Session, to_epoch),
+        };
+        Greeting {
+            from: ours.name,
+            epoch: ours.epoch,
+            to: self.name,
+            to_epoch,
+            challenge: self.token(Token::Challenge, to_epoch),
+            echo,
+            session,
+            have: self
+                .replica
+                .as_ref()
+                .map_or(0, |replica| replica.digest().flows()),
+            window: ours.window,
+            flows: local.digest().flows(),
+            hash_key: local.hash_key().0,
+            version_min: PROTOCOL_VERSION,
+            version_max: PROTOCOL_VERSION,
+            features: 0,
+        }
+    }
+
+    /// A number that only we can make, for the next session with a run of this peer.
+    fn token(&self, token: Token, epoch: Epoch) -> u64 {
+        let secret = self.settings.replication.secret.0;
+        let mut hasher = SipHasher13::new_with_keys(secret[0], secret[1]);
+        hasher.write(&[token as u8]);
+        hasher.write(self.name.as_str().as_bytes());
+        hasher.write(&epoch.0);
+        hasher.write(&self.accepted.to_be_bytes());
+        // Zero means "no session".
+        hasher.finish().max(1)
+    }
+
+    fn is_compatible(&mut self, who: Identity) -> bool {
+        let (min, max) = who.versions;
+        if (min..=max).contains(&PROTOCOL_VERSION) {
+            self.incompatible = None;
+            return true;
+        }
+        if self.incompatible != Some(who.versions) {
+            self.incompatible = Some(who.versions);
+            let versions = who.versions;
+            self.notify(PeerNotice::Incompatible {
+                name: self.name,
+                versions,
+            });
+        }
+        false
+    }
+}
+
+/// What a token is for.
+#[derive(Clone, Copy, Debug)]
+#[repr(u8)]
+enum Token {
+    Challenge = 1,
+    Session = 2,
+}

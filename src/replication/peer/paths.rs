@@ -1,0 +1,76 @@
+//! The ways to a peer: every link is watched by pings, the first that answers carries (rule W2).
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::Peer;
+use crate::replication::LinkId;
+use crate::replication::sender::Sender;
+use crate::replication::session::{PING_AT_REST, PING_OF_MANY, PING_WHILE_OPEN};
+
+/// A link whose ping was not answered for this long does not carry: three pings of many.
+const LINK_SILENCE: Duration = Duration::from_millis(700);
+
+/// A way to the peer over one link.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Path {
+    pub(super) address: Option<SocketAddr>,
+    /// When a ping sent on it was last answered.
+    pub(super) answered_at: Option<Instant>,
+    pub(super) pinged_at: Option<Instant>,
+    /// Clock of the last ping sent on it.
+    pub(super) clock: u64,
+}
+
+impl Peer {
+    /// The first link whose pings are answered; before any answer, or when none is, the first
+    /// over which the peer was heard.
+    pub(super) fn carrying(&self, now: Instant) -> Option<(LinkId, SocketAddr)> {
+        let is_alive = |path: &&Path| {
+            path.answered_at
+                .is_some_and(|answered| now < answered + LINK_SILENCE)
+        };
+        let chosen = self.paths.iter().find(is_alive).or_else(|| {
+            let latest = self.paths.iter().filter_map(|path| path.answered_at).max();
+            self.paths
+                .iter()
+                .find(|path| path.address.is_some() && path.answered_at == latest)
+        });
+        let address = chosen?.address?;
+        let at = self
+            .paths
+            .iter()
+            .position(|path| std::ptr::eq(path, chosen.expect("is some")))?;
+        Some((
+            LinkId(u8::try_from(at).expect("links are counted in a u8")),
+            address,
+        ))
+    }
+
+    pub(super) fn next_ping(
+        &self,
+        now: Instant,
+        carrying: (LinkId, SocketAddr),
+    ) -> Option<(LinkId, SocketAddr)> {
+        (0..self.paths.len()).find_map(|at| {
+            let link = LinkId(u8::try_from(at).expect("links are counted in a u8"));
+            let due = self.ping_due(link, Some(carrying.0))?;
+            (due <= now).then_some((link, self.paths[at].address?))
+        })
+    }
+
+    pub(super) fn ping_due(&self, link: LinkId, carrying: Option<LinkId>) -> Option<Instant> {
+        let path = &self.paths[usize::from(link.0)];
+        path.address?;
+        let is_open = self.sender().is_some_and(Sender::is_open);
+        let interval = match (Some(link) == carrying && is_open, self.paths.len()) {
+            (true, _) => PING_WHILE_OPEN,
+            (false, 1) => PING_AT_REST,
+            (false, _) => PING_OF_MANY,
+        };
+        Some(
+            path.pinged_at
+                .map_or(self.known_since, |pinged| pinged + interval),
+        )
+    }
+}

@@ -1,0 +1,201 @@
+//! What is said within a session: data, acks and pings, in and out.
+
+use super::{Peer, PeerNotice, Told};
+use crate::cache::Local;
+use crate::replication::sender::{self, Sender};
+use crate::replication::session::{ACK_DELAY, Session};
+use crate::replication::{Circumstances, Counters, Origin, Transmit};
+use crate::wire::{Ack, Frame, Frames, Header, Kind, Outcome, Ping};
+
+impl Peer {
+    /// A datagram of our session.
+    pub(in crate::replication) fn on_datagram(
+        &mut self,
+        at: Circumstances,
+        origin: Origin,
+        header: &Header,
+        body: &[u8],
+        local: &mut Local,
+        counters: &mut Counters,
+    ) {
+        self.heard_at = Some(at.now);
+        self.paths[usize::from(origin.link.0)].address = Some(origin.address);
+        if header.kind == Kind::Data {
+            return self.on_data(at, header, body, counters);
+        }
+        for frame in Frames::new(body) {
+            match frame {
+                Ok(Frame::Ack(ack)) => self.on_ack(at, &ack, local, counters),
+                Ok(Frame::Ping(ping)) => self.on_ping(&ping),
+                Ok(Frame::Hello(_) | Frame::Greeting(_) | Frame::Unknown(_)) => {
+                    counters.unknown_frames += 1;
+                }
+                Err(error) => counters.refuse(error),
+            }
+        }
+    }
+
+    /// The next control datagram that is due: an ack, or a ping of some link.
+    pub(in crate::replication) fn next_control(
+        &mut self,
+        at: Circumstances,
+        local: &Local,
+        out: &mut Vec<u8>,
+    ) -> Option<Transmit> {
+        let carrying = self.carrying(at.now)?;
+        let replica = self.replica.as_ref()?;
+        let session = self.session.as_mut()?;
+        if let Some(answered_clock) = session.take_due_ack(at.now) {
+            Self::control_header(session, out);
+            session.receiver.ack(replica, answered_clock).emit(out);
+            return Some(Transmit {
+                link: carrying.0,
+                to: Some(carrying.1),
+            });
+        }
+        let (link, address) = self.next_ping(at.now, carrying)?;
+        let (lag, lag_records) = (self.lag(at.now), self.lag_records(local));
+        let session = self.session.as_mut()?;
+        let clock = session.next_clock(at.clock_micros);
+        let path = &mut self.paths[usize::from(link.0)];
+        (path.clock, path.pinged_at) = (clock, Some(at.now));
+        if link == carrying.0 {
+            session.pinged_at = Some(at.now);
+        }
+        Self::control_header(session, out);
+        let ping = Ping {
+            next: session.sender.as_ref().map_or(1, Sender::next),
+            lag_ms: u32::try_from(lag.as_millis()).unwrap_or(u32::MAX),
+            lag_records: u32::try_from(lag_records).unwrap_or(u32::MAX),
+            clock_micros: clock,
+            role: at.role,
+            term: at.term,
+            flows: local.digest().flows(),
+        };
+        ping.emit(out);
+        Some(Transmit {
+            link,
+            to: Some(address),
+        })
+    }
+
+    /// The next data datagram.
+    pub(in crate::replication) fn next_data(
+        &mut self,
+        at: Circumstances,
+        datagram_bytes_max: usize,
+        local: &mut Local,
+        out: &mut Vec<u8>,
+    ) -> Option<Transmit> {
+        let (link, address) = self.carrying(at.now)?;
+        let session = self.session.as_mut()?;
+        let sender = session.sender.as_mut()?;
+        let circumstances = sender::Circumstances {
+            now: at.now,
+            secs: at.secs,
+            clock_micros: at.clock_micros,
+            table_is_whole: at.table_is_whole,
+            datagram_bytes_max,
+            session: session.theirs,
+        };
+        let is_filled = sender.fill(local, circumstances, out);
+        is_filled.then_some(Transmit {
+            link,
+            to: Some(address),
+        })
+    }
+
+    fn on_data(
+        &mut self,
+        at: Circumstances,
+        header: &Header,
+        body: &[u8],
+        counters: &mut Counters,
+    ) {
+        let (Some(session), Some(replica)) = (&mut self.session, &mut self.replica) else {
+            return;
+        };
+        let received = session.receiver.on_data(header, body, replica, at.secs);
+        self.high = self.high.max(session.receiver.high());
+        counters.duplicates += u64::from(received.duplicate);
+        counters.beyond_window += u64::from(received.beyond);
+        counters.records += u64::from(received.records);
+        counters.unreadable_records += u64::from(received.unreadable);
+        counters.refused_flows += u64::from(received.refused);
+        self.refused_flows += u64::from(received.refused);
+        let is_urgent = received.gap || received.judged.is_some();
+        session.ack_by(if is_urgent {
+            at.now
+        } else {
+            at.now + ACK_DELAY
+        });
+        let flows = replica.digest().flows();
+        match received.judged {
+            Some(Outcome::Equal) => {
+                if self.verdict != Some(Outcome::Equal) {
+                    self.notify(PeerNotice::InSync {
+                        name: self.name,
+                        flows,
+                    });
+                }
+                self.verified_at = Some(at.now);
+            }
+            Some(Outcome::Different) => self.notify(PeerNotice::Different { name: self.name }),
+            None => return,
+        }
+        self.verdict = received.judged;
+    }
+
+    fn on_ack(&mut self, at: Circumstances, ack: &Ack, local: &mut Local, counters: &mut Counters) {
+        let Some(session) = &mut self.session else {
+            return;
+        };
+        if let Some(path) = self
+            .paths
+            .iter_mut()
+            .find(|path| path.clock == ack.echo_clock_micros)
+        {
+            path.answered_at = path.pinged_at.max(path.answered_at);
+            if let (Some(sender), Some(pinged_at)) = (&mut session.sender, path.pinged_at) {
+                sender.on_round_trip(at.now.saturating_duration_since(pinged_at));
+            }
+            // One answer is one measurement.
+            path.clock = 0;
+        }
+        let Some(sender) = &mut session.sender else {
+            return;
+        };
+        if sender.on_ack(ack, local, at.now) {
+            sender.on_verdict(ack, local, at.now);
+        } else {
+            counters.impossible_acks += 1;
+        }
+    }
+
+    fn on_ping(&mut self, ping: &Ping) {
+        let Some(session) = &mut self.session else {
+            return;
+        };
+        session.receiver.on_ping(ping.next, ping.clock_micros);
+        session.owe_answer(ping.clock_micros);
+        self.told = Some(Told {
+            role: ping.role,
+            term: ping.term,
+            flows: ping.flows,
+            lag_ms: ping.lag_ms,
+            lag_records: ping.lag_records,
+        });
+    }
+
+    fn control_header(session: &mut Session, out: &mut Vec<u8>) {
+        session.number += 1;
+        let (theirs, number) = (session.theirs, session.number);
+        Header {
+            kind: Kind::Control,
+            session: theirs,
+            number,
+            floor: 0,
+        }
+        .emit(out);
+    }
+}
