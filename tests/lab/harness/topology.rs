@@ -35,12 +35,13 @@ const SEGMENTS: [(&str, &str); 3] = [("inside", "eth0"), ("outside", "eth1"), ("
 /// How the client's TCP behaves: it goes on sending new lines for seconds before its own timer makes
 /// it wait, so that the first line that passes ends a stall. With Linux's 200 ms a stall is rounded
 /// up to the next retransmission (0.2, 0.6, 1.4 or 3 s), whoever replicates, and says nothing about
-/// the firewalls. The server keeps Linux's timer: what it sends again while a firewall has the
-/// address but not yet the flows is answered with a reset, which is the danger to be shown.
+/// the firewalls. The server keeps Linux's timer.
 const CLIENT_TCP: &str = "rto_min 5s initcwnd 64";
 
-/// Drop by default, new flows only from the inside, nothing that the tracker calls invalid, and
-/// everything leaves under the outside address. What the firewalls say to each other is not tracked.
+/// Drop by default, new flows only from the inside, nothing that the tracker calls invalid (in
+/// `input` as well: between the move of the addresses and the end of the commit the segments of
+/// living flows reach this node's own stack, which would reset them), and everything leaves under
+/// the outside address. What the firewalls say to each other is not tracked.
 const RULES: &str = r#"
 table inet firewall {
     chain incoming {
@@ -54,6 +55,10 @@ table inet firewall {
         oifname "eth2" notrack
         ip daddr 224.0.0.0/4 notrack
         ip6 daddr ff00::/8 notrack
+    }
+    chain input {
+        type filter hook input priority filter;
+        ct state invalid drop
     }
     chain forward {
         type filter hook forward priority filter; policy drop;
