@@ -55,7 +55,10 @@ fn promote_and_demote_return_when_it_is_done() -> Result<()> {
     // keepalived's own arguments say the same.
     standby.ask(&["notify", "GROUP", "firewall", "MASTER", "100"])?;
     assert_eq!(standby.status()?["role"], "active");
+    // Another instance that is not MASTER here changes nothing; the last one that is does.
     standby.ask(&["notify", "INSTANCE", "inside", "FAULT", "100"])?;
+    assert_eq!(standby.status()?["role"], "active");
+    standby.ask(&["notify", "GROUP", "firewall", "FAULT", "100"])?;
     assert_eq!(standby.status()?["role"], "standby");
     Ok(())
 }
