@@ -4,6 +4,7 @@
 //! between them, so that no entry that moves or dies can take a cursor with it
 //! (docs/protocol.md section 4, rule E5).
 
+use super::index::Chained;
 use super::{NIL, Slot};
 
 /// What a slot of the slab holds.
@@ -36,6 +37,8 @@ pub(crate) struct Meta {
     pub(crate) prev: u32,
     /// The entry after.
     pub(crate) next: u32,
+    /// The next flow of the index's chain.
+    pub(crate) chain: u32,
     /// Flow: when its version was given. Held: when it was born.
     pub(crate) announced: u32,
     /// What it is.
@@ -48,7 +51,17 @@ pub(crate) struct Meta {
     pub(crate) era: u8,
 }
 
-const _: () = assert!(size_of::<Meta>() == 32);
+const _: () = assert!(size_of::<Meta>() == 40);
+
+impl Chained for Meta {
+    fn chain(&self) -> u32 {
+        self.chain
+    }
+
+    fn set_chain(&mut self, next: u32) {
+        self.chain = next;
+    }
+}
 
 impl Meta {
     /// Version of whatever must not be taken for an entry.
@@ -60,6 +73,7 @@ impl Meta {
         rare: NIL,
         prev: NIL,
         next: NIL,
+        chain: NIL,
         announced: 0,
         kind: Kind::Free,
         mask: 0,

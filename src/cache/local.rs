@@ -5,8 +5,7 @@
 //! list; counters and ticking timeouts are no such change. An end leaves a tombstone for the peers
 //! whose stream runs. docs/protocol.md sections 3 and 4 state the rules (C1 to C6, E4, E5).
 
-use hashbrown::HashTable;
-
+use super::index::Index;
 use super::list::{Kind, List, Meta};
 use super::rares::Rares;
 use super::{Digest, HashKey, NIL, Secs, Slot};
@@ -25,7 +24,7 @@ pub struct Local {
     meta: Vec<Meta>,
     free: u32,
     rares: Rares,
-    index: HashTable<u32>,
+    index: Index,
     tombstones: Tombstones,
     list: List,
     tail: u64,
@@ -44,8 +43,11 @@ pub struct Circumstances {
     pub listeners: u8,
     /// Number of the current (or last) listing of the kernel's table.
     pub round: u8,
-    /// How often this node has lost the active role.
+    /// The era in which a kernel entry that is told to be born is born: how often this node has
+    /// lost the active role.
     pub era: u8,
+    /// The era of an entry that is only found to be there.
+    pub found_era: u8,
 }
 
 /// What a change did.
@@ -60,8 +62,7 @@ pub enum Applied {
 }
 
 impl Local {
-    /// An empty table; the index has room for `flows_max` from the start, because growing it
-    /// stalls for tens of milliseconds.
+    /// An empty table.
     #[must_use]
     pub fn new(key: HashKey, flows_max: u32, tombstones_max: u32) -> Self {
         Self {
@@ -69,7 +70,7 @@ impl Local {
             meta: Vec::new(),
             free: NIL,
             rares: Rares::default(),
-            index: HashTable::with_capacity(flows_max as usize),
+            index: Index::new(flows_max),
             tombstones: Tombstones::new(tombstones_max),
             list: List::EMPTY,
             tail: 0,
@@ -151,10 +152,26 @@ impl Local {
         self.meta[slot.0 as usize].era
     }
 
+    /// Puts the kernel entry of a flow into an era: it is being created anew.
+    pub fn set_era(&mut self, slot: Slot, era: u8) {
+        self.meta[slot.0 as usize].era = era;
+    }
+
     /// True if the flow in a slot replicates.
     #[must_use]
     pub fn replicates(&self, slot: Slot) -> bool {
         self.meta[slot.0 as usize].kind == Kind::Flow
+    }
+
+    /// Calls `visit` with the slot, key hash and value hash of every replicating flow of a digest
+    /// leaf, in no order.
+    pub fn visit_leaf(&self, leaf: u16, mut visit: impl FnMut(Slot, u64, u64)) {
+        self.index.visit_leaf(&self.meta, leaf, |slot| {
+            let hash = self.key.of_key(&self.flows[slot as usize].key());
+            if hash >> 48 == u64::from(leaf) && self.meta[slot as usize].kind == Kind::Flow {
+                visit(Slot(slot), hash, self.value_hash(slot, hash));
+            }
+        });
     }
 
     /// Carries out an event or one entry of a listing. `worth` says whether a flow of an age
@@ -227,10 +244,8 @@ impl Local {
     }
 
     fn find_hashed(&self, hash: u64, key: &FlowKey) -> Option<Slot> {
-        let found = self
-            .index
-            .find(hash, |&slot| self.flows[slot as usize].key() == *key);
-        found.map(|&slot| Slot(slot))
+        let is_it = |slot: u32| self.flows[slot as usize].key() == *key;
+        self.index.find(&self.meta, hash, is_it).map(Slot)
     }
 
     fn begin(
@@ -252,12 +267,14 @@ impl Local {
             announced: at.now,
             kind: Kind::Held,
             round: at.round,
-            era: at.era,
+            era: if event.kind == EventKind::New {
+                at.era
+            } else {
+                at.found_era
+            },
             ..Meta::FREE
         };
-        let (key, flows) = (self.key, &self.flows);
-        self.index
-            .insert_unique(hash, slot, |&slot| key.of_key(&flows[slot as usize].key()));
+        self.index.insert(&mut self.meta, hash, slot);
         self.tracked += 1;
         if worth(&event.flow, 0) {
             self.enter(slot, hash, at.now);
@@ -313,23 +330,21 @@ impl Local {
         }
     }
 
-    /// Writes what an event carried over what is there. An attribute that an update lacks is
-    /// unchanged, except for the mark; a new life and a listing say everything.
+    /// Writes what an event carried over what is there. A new life says everything. A listing does
+    /// too, but for offloaded flows, which show neither timeout nor protocol state. An attribute
+    /// that an update lacks is unchanged, except for the mark.
     fn merge(&mut self, slot: u32, event: &FlowEvent, at: Circumstances) {
         let meta = &mut self.meta[slot as usize];
         let flow = &mut self.flows[slot as usize];
         meta.round = at.round;
-        if event.kind != EventKind::Update {
-            *flow = event.flow;
-            meta.seen = at.now;
-            meta.rare = self.rares.set(meta.rare, &event.rare);
-            if event.kind == EventKind::New {
-                meta.era = at.era;
-            }
-            return;
-        }
         let old = *flow;
         *flow = event.flow;
+        if event.kind == EventKind::New {
+            meta.seen = at.now;
+            meta.era = at.era;
+            meta.rare = self.rares.set(meta.rare, &event.rare);
+            return;
+        }
         if !event.present.has(Present::PROTOINFO) {
             flow.proto = old.proto;
         }
@@ -340,6 +355,10 @@ impl Local {
             meta.seen = at.now;
         } else {
             flow.timeout_secs = old.timeout_secs;
+        }
+        if event.kind == EventKind::Listed {
+            meta.rare = self.rares.set(meta.rare, &event.rare);
+            return;
         }
         if meta.rare == NIL && event.rare.is_empty() {
             return;
@@ -377,8 +396,7 @@ impl Local {
 
     fn end(&mut self, slot: Slot, hash: u64, at: Circumstances) -> Applied {
         let slot = slot.0;
-        let found = self.index.find_entry(hash, |&held| held == slot);
-        found.expect("a flow is in the index").remove();
+        self.index.remove(&mut self.meta, hash, slot);
         self.tracked -= 1;
         if self.meta[slot as usize].kind == Kind::Held {
             self.rares.release(self.meta[slot as usize].rare);

@@ -7,9 +7,10 @@
 
 pub mod digest;
 pub mod hash;
-pub mod list;
+mod index;
+mod list;
 pub mod local;
-pub mod rares;
+mod rares;
 pub mod replica;
 
 pub use digest::Digest;

@@ -3,8 +3,7 @@
 //! Every flow carries the stamp of the datagram that told it; the higher stamp wins, in any order
 //! of arrival. docs/protocol.md section 6 states the rules (T4, R3, R5, R6, M3).
 
-use hashbrown::HashTable;
-
+use super::index::{Chained, Index};
 use super::rares::Rares;
 use super::{Digest, HashKey, NIL, Secs, Slot};
 use crate::flow::{Flow, FlowKey, Rare};
@@ -16,7 +15,7 @@ pub struct Replica {
     meta: Vec<Meta>,
     free: u32,
     rares: Rares,
-    index: HashTable<u32>,
+    index: Index,
     key: HashKey,
     digest: Digest,
     flows_max: u32,
@@ -30,9 +29,30 @@ struct Meta {
     seen: Secs,
     /// Index of the rare attributes; the next free slot in a free one.
     rare: u32,
+    /// The next flow of the index's chain.
+    chain: u32,
 }
 
-const _: () = assert!(size_of::<Meta>() == 16);
+const _: () = assert!(size_of::<Meta>() == 24);
+
+impl Meta {
+    const FREE: Self = Self {
+        stamp: 0,
+        seen: 0,
+        rare: NIL,
+        chain: NIL,
+    };
+}
+
+impl Chained for Meta {
+    fn chain(&self) -> u32 {
+        self.chain
+    }
+
+    fn set_chain(&mut self, next: u32) {
+        self.chain = next;
+    }
+}
 
 /// What storing a flow did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -54,7 +74,7 @@ impl Replica {
             meta: Vec::new(),
             free: NIL,
             rares: Rares::default(),
-            index: HashTable::new(),
+            index: Index::new(flows_max),
             key,
             digest: Digest::default(),
             flows_max,
@@ -101,6 +121,18 @@ impl Replica {
         self.meta.get(slot.0 as usize).map_or(0, |meta| meta.stamp)
     }
 
+    /// Calls `visit` with the key hash and value hash of every flow of a digest leaf, in no order.
+    pub fn visit_leaf(&self, leaf: u16, mut visit: impl FnMut(u64, u64)) {
+        self.index.visit_leaf(&self.meta, leaf, |slot| {
+            let flow = &self.flows[slot as usize];
+            let hash = self.key.of_key(&flow.key());
+            if hash >> 48 == u64::from(leaf) {
+                let rare = self.rares.at(self.meta[slot as usize].rare);
+                visit(hash, self.key.of_value(hash, flow, rare));
+            }
+        });
+    }
+
     /// What is left at least of the timeout of the flow in a slot.
     #[must_use]
     pub fn timeout_left(&self, slot: Slot, now: Secs) -> Secs {
@@ -125,7 +157,13 @@ impl Replica {
             self.digest.replace(hash, old_value, value);
             self.flows[at] = *flow;
             let rare = self.rares.set(self.meta[at].rare, rare);
-            self.meta[at] = Meta { stamp, seen, rare };
+            let chain = self.meta[at].chain;
+            self.meta[at] = Meta {
+                stamp,
+                seen,
+                rare,
+                chain,
+            };
             return Stored::Yes;
         }
         if self.digest.flows() >= u64::from(self.flows_max) {
@@ -134,11 +172,14 @@ impl Replica {
         let slot = self.take_slot();
         self.flows[slot as usize] = *flow;
         let rare = self.rares.set(NIL, rare);
-        self.meta[slot as usize] = Meta { stamp, seen, rare };
+        self.meta[slot as usize] = Meta {
+            stamp,
+            seen,
+            rare,
+            chain: NIL,
+        };
         self.digest.add(hash, value);
-        let (key, flows) = (self.key, &self.flows);
-        self.index
-            .insert_unique(hash, slot, |&slot| key.of_key(&flows[slot as usize].key()));
+        self.index.insert(&mut self.meta, hash, slot);
         Stored::Yes
     }
 
@@ -147,14 +188,14 @@ impl Replica {
     pub fn remove(&mut self, hash: u64, stamp: u64) -> u32 {
         let mut removed = 0;
         loop {
-            let (key, flows, meta) = (self.key, &self.flows, &self.meta);
-            let older = |&slot: &u32| {
-                meta[slot as usize].stamp < stamp && key.of_key(&flows[slot as usize].key()) == hash
+            let is_older = |slot: u32| {
+                self.meta[slot as usize].stamp < stamp
+                    && self.key.of_key(&self.flows[slot as usize].key()) == hash
             };
-            let Ok(found) = self.index.find_entry(hash, older) else {
+            let Some(slot) = self.index.find(&self.meta, hash, is_older) else {
                 return removed;
             };
-            let (slot, _) = found.remove();
+            self.index.remove(&mut self.meta, hash, slot);
             self.release(slot, hash);
             removed += 1;
         }
@@ -169,8 +210,7 @@ impl Replica {
             let meta = &self.meta[slot as usize];
             if meta.stamp != 0 && meta.stamp < stamp {
                 let hash = self.key.of_key(&self.flows[slot as usize].key());
-                let found = self.index.find_entry(hash, |&held| held == slot);
-                found.expect("a flow is in the index").remove();
+                self.index.remove(&mut self.meta, hash, slot);
                 self.release(slot, hash);
                 swept += 1;
             }
@@ -197,9 +237,7 @@ impl Replica {
             let hash = key.of_key(&flow.key());
             self.digest
                 .add(hash, key.of_value(hash, flow, self.rares.at(meta.rare)));
-            let flows = &self.flows;
-            self.index
-                .insert_unique(hash, slot, |&slot| key.of_key(&flows[slot as usize].key()));
+            self.index.insert(&mut self.meta, hash, slot);
         }
     }
 
@@ -214,20 +252,16 @@ impl Replica {
     }
 
     fn find_hashed(&self, hash: u64, key: &FlowKey) -> Option<u32> {
-        self.index
-            .find(hash, |&slot| self.flows[slot as usize].key() == *key)
-            .copied()
+        self.index.find(&self.meta, hash, |slot| {
+            self.flows[slot as usize].key() == *key
+        })
     }
 
     fn take_slot(&mut self) -> u32 {
         match self.free {
             NIL => {
                 self.flows.push(Flow::default());
-                self.meta.push(Meta {
-                    stamp: 0,
-                    seen: 0,
-                    rare: NIL,
-                });
+                self.meta.push(Meta::FREE);
                 self.slots() - 1
             }
             slot => {
@@ -245,9 +279,8 @@ impl Replica {
         self.digest.remove(hash, value);
         self.rares.release(rare);
         self.meta[slot as usize] = Meta {
-            stamp: 0,
-            seen: 0,
             rare: self.free,
+            ..Meta::FREE
         };
         self.free = slot;
     }

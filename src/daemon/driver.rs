@@ -160,7 +160,8 @@ impl Driver {
             if self.parts.engine.poll_timeout() <= now {
                 self.parts.engine.handle_timeout(now);
             }
-            is_busy = !self.drain()? || !took_all;
+            let is_drained = self.drain()?;
+            is_busy = !is_drained || !took_all || self.parts.engine.poll_timeout() <= now;
         }
     }
 

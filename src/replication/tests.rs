@@ -101,6 +101,7 @@ impl Node {
             listeners: self.replication.listeners(),
             round: 0,
             era: 0,
+            found_era: 0,
         };
         self.local.apply(&event, change, |_, _| true);
         self.replication.handle_change(now);

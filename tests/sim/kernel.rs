@@ -69,7 +69,7 @@ impl Kernel {
                 let held = *held;
                 self.tell(EventKind::Update, held, 0);
             }
-            Some(_) => self.end(key),
+            Some(_) => self.end(key, 0),
         }
     }
 
@@ -86,7 +86,7 @@ impl Kernel {
     /// The first flow ends.
     pub(crate) fn end_first(&mut self) {
         if let Some(&key) = self.table.keys().next() {
-            self.end(key);
+            self.end(key, 0);
         }
     }
 
@@ -268,7 +268,7 @@ impl Kernel {
         };
         let found = self.table.values().find(is_it);
         let key = ordered(&found.ok_or(libc::ENOENT)?.key());
-        self.end(key);
+        self.end(key, PORT_ID);
         Ok(())
     }
 
@@ -289,9 +289,9 @@ impl Kernel {
         Ok(())
     }
 
-    fn end(&mut self, key: Key) {
+    fn end(&mut self, key: Key, port_id: u32) {
         if let Some(flow) = self.table.remove(&key) {
-            self.tell(EventKind::Destroy, flow, 0);
+            self.tell(EventKind::Destroy, flow, port_id);
         }
     }
 

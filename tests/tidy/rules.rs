@@ -94,7 +94,7 @@ const LINES_MAX: usize = 400;
 const LONG_FILES: &[(&str, usize, &str)] = &[
     (
         "src/cache/local.rs",
-        450,
+        460,
         "one table and the rules of its versions and tombstones",
     ),
     (

@@ -184,6 +184,7 @@ fn apply(local: &mut Local, event: &FlowEvent) {
         listeners: PEER,
         round: 0,
         era: 0,
+        found_era: 0,
     };
     local.apply(event, at, |_, _| true);
 }
