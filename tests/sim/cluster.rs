@@ -385,7 +385,7 @@ impl Cluster {
                 Reply::Started(job) => {
                     self.nodes[at].jobs.insert(job);
                 }
-                Reply::Done | Reply::Refused(_) => {}
+                Reply::Done | Reply::FlowsForgotten(_) | Reply::Refused(_) => {}
                 reply => panic!("no question was asked: {reply:?}"),
             }
             self.drain(at);
