@@ -349,8 +349,10 @@ fn their_tcp(parts: &[ProtoInfoTCP]) -> TcpInfo {
             ProtoInfoTCP::State(state) => info.state = *state,
             ProtoInfoTCP::OriginalWindowScale(scale) => info.wscale_orig = *scale,
             ProtoInfoTCP::ReplyWindowScale(scale) => info.wscale_reply = *scale,
-            ProtoInfoTCP::OriginalFlags(flags) => info.flags_orig = flags.flags,
-            ProtoInfoTCP::ReplyFlags(flags) => info.flags_reply = flags.flags,
+            ProtoInfoTCP::OriginalFlags(flags) => {
+                info.flags_orig = flags.flags & TcpInfo::FLAGS_KEPT
+            }
+            ProtoInfoTCP::ReplyFlags(flags) => info.flags_reply = flags.flags & TcpInfo::FLAGS_KEPT,
             _ => {}
         }
     }
@@ -479,8 +481,8 @@ fn any_proto(protocol: u8) -> BoxedStrategy<ProtoInfo> {
                         state,
                         wscale_orig,
                         wscale_reply,
-                        flags_orig,
-                        flags_reply,
+                        flags_orig: flags_orig & TcpInfo::FLAGS_KEPT,
+                        flags_reply: flags_reply & TcpInfo::FLAGS_KEPT,
                     })
                 },
             )

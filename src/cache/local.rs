@@ -43,8 +43,11 @@ pub struct Circumstances {
     pub listeners: u8,
     /// Number of the current (or last) listing of the kernel's table.
     pub round: u8,
-    /// How often this node has lost the active role.
+    /// The era in which a kernel entry that is told to be born is born: how often this node has
+    /// lost the active role.
     pub era: u8,
+    /// The era of an entry that is only found to be there.
+    pub found_era: u8,
 }
 
 /// What a change did.
@@ -147,6 +150,11 @@ impl Local {
     #[must_use]
     pub fn era(&self, slot: Slot) -> u8 {
         self.meta[slot.0 as usize].era
+    }
+
+    /// Puts the kernel entry of a flow into an era: it is being created anew.
+    pub fn set_era(&mut self, slot: Slot, era: u8) {
+        self.meta[slot.0 as usize].era = era;
     }
 
     /// True if the flow in a slot replicates.
@@ -259,7 +267,11 @@ impl Local {
             announced: at.now,
             kind: Kind::Held,
             round: at.round,
-            era: at.era,
+            era: if event.kind == EventKind::New {
+                at.era
+            } else {
+                at.found_era
+            },
             ..Meta::FREE
         };
         self.index.insert(&mut self.meta, hash, slot);
@@ -318,23 +330,21 @@ impl Local {
         }
     }
 
-    /// Writes what an event carried over what is there. An attribute that an update lacks is
-    /// unchanged, except for the mark; a new life and a listing say everything.
+    /// Writes what an event carried over what is there. A new life says everything. A listing does
+    /// too, but for offloaded flows, which show neither timeout nor protocol state. An attribute
+    /// that an update lacks is unchanged, except for the mark.
     fn merge(&mut self, slot: u32, event: &FlowEvent, at: Circumstances) {
         let meta = &mut self.meta[slot as usize];
         let flow = &mut self.flows[slot as usize];
         meta.round = at.round;
-        if event.kind != EventKind::Update {
-            *flow = event.flow;
-            meta.seen = at.now;
-            meta.rare = self.rares.set(meta.rare, &event.rare);
-            if event.kind == EventKind::New {
-                meta.era = at.era;
-            }
-            return;
-        }
         let old = *flow;
         *flow = event.flow;
+        if event.kind == EventKind::New {
+            meta.seen = at.now;
+            meta.era = at.era;
+            meta.rare = self.rares.set(meta.rare, &event.rare);
+            return;
+        }
         if !event.present.has(Present::PROTOINFO) {
             flow.proto = old.proto;
         }
@@ -345,6 +355,10 @@ impl Local {
             meta.seen = at.now;
         } else {
             flow.timeout_secs = old.timeout_secs;
+        }
+        if event.kind == EventKind::Listed {
+            meta.rare = self.rares.set(meta.rare, &event.rare);
+            return;
         }
         if meta.rare == NIL && event.rare.is_empty() {
             return;

@@ -14,8 +14,8 @@ use super::{CliError, Exit, Place};
 use crate::control::message::Request;
 use crate::engine::status::{CommitStatus, Role};
 
-/// `commit` that leaves flows out of the kernel has not done what it was asked. The others have:
-/// the role has changed, whatever became of single flows.
+/// A commit that leaves flows out of the kernel has not done what it was asked, and exits so,
+/// whoever asked for it; the role has changed all the same.
 pub(super) fn execute(
     name: &str,
     request: &Request,
@@ -26,10 +26,7 @@ pub(super) fn execute(
     let outcome = Outcome::of(&value);
     write!(out, "{}", outcome.render(name))?;
     let failed = outcome.commit.as_ref().map_or(0, failed);
-    match (request, failed) {
-        (Request::Commit, 1..) => Ok(Exit::Failed),
-        _ => Ok(Exit::Done),
-    }
+    Ok(if failed > 0 { Exit::Failed } else { Exit::Done })
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -99,6 +96,12 @@ pub(super) fn commit_lines(commit: &CommitStatus, number: impl Fn(u64) -> String
             number(commit.without_helper)
         );
     }
+    if commit.expired > 0 {
+        text += &format!(
+            "  {} left out: their owner has been silent for longer than they live\n",
+            number(commit.expired)
+        );
+    }
     for group in &commit.failed {
         text += &format!("  {} failed: {}\n", number(group.flows), group.reason);
     }
@@ -118,11 +121,12 @@ mod tests {
     fn a_commit_says_how_many_of_each_outcome() {
         let value = json!({
             "running": false, "elapsed_ms": 12, "total": 500, "created": 480, "already": 12,
-            "replaced": 5, "without_helper": 2,
+            "replaced": 5, "without_helper": 2, "expired": 1,
             "failed": [{"reason": "the kernel's table is full", "flows": 3}],
         });
         let expected = "500 flows: 480 created, 12 already there, 5 replaced; 3 failed; 12 ms\n  \
                         2 created without the helper, which this kernel does not know\n  \
+                        1 left out: their owner has been silent for longer than they live\n  \
                         3 failed: the kernel's table is full\n";
 
         assert_eq!(Outcome::of(&value).render("commit"), expected);

@@ -14,7 +14,7 @@ pub const NODE_NAME_LEN_MAX: usize = 64;
 pub const LINKS_MAX: usize = 8;
 /// Most listed peers of a link. Clusters have two to four nodes; a longer list is a mistake, and
 /// each peer costs a replica of `flows_max`.
-pub const PEERS_MAX: usize = 16;
+pub const PEERS_MAX: usize = 7;
 
 /// Everything the daemon needs to know before it starts.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -112,9 +112,8 @@ pub struct KernelSettings {
 impl Default for KernelSettings {
     fn default() -> Self {
         Self {
-            // The kernel grants twice the figure, so 26,000 events: a quarter of a second at
-            // 100,000 events a second.
-            event_buffer_bytes: 16 << 20,
+            // 26,000 events: a quarter of a second at 100,000 a second.
+            event_buffer_bytes: 32 << 20,
             // Half of the shortest timeout of an assured flow (120 s, a UDP stream): refreshed
             // timeouts, which no event tells, are found in time to be announced again.
             scrub_interval: Duration::from_secs(60),

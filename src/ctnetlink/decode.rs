@@ -254,12 +254,17 @@ fn tcp(attr: &Attr<'_>) -> Result<TcpInfo, DecodeError> {
             cta::CTA_PROTOINFO_TCP_WSCALE_ORIGINAL => info.wscale_orig = attr.u8()?,
             cta::CTA_PROTOINFO_TCP_WSCALE_REPLY => info.wscale_reply = attr.u8()?,
             // Value and mask; the mask of what the kernel sends is 0.
-            cta::CTA_PROTOINFO_TCP_FLAGS_ORIGINAL => [info.flags_orig, _] = attr.array()?,
-            cta::CTA_PROTOINFO_TCP_FLAGS_REPLY => [info.flags_reply, _] = attr.array()?,
+            cta::CTA_PROTOINFO_TCP_FLAGS_ORIGINAL => info.flags_orig = tcp_flags(&attr)?,
+            cta::CTA_PROTOINFO_TCP_FLAGS_REPLY => info.flags_reply = tcp_flags(&attr)?,
             _ => {}
         }
     }
     Ok(info)
+}
+
+fn tcp_flags(attr: &Attr<'_>) -> Result<u8, DecodeError> {
+    let [value, _mask] = attr.array()?;
+    Ok(value & TcpInfo::FLAGS_KEPT)
 }
 
 fn sctp(attr: &Attr<'_>) -> Result<SctpInfo, DecodeError> {

@@ -74,13 +74,6 @@ pub const MESSAGE_LEN_MAX: usize = 544;
 /// or refuses (EXPECTED, DYING).
 const STATUS_RESTORED: u32 = Status::SEEN_REPLY | Status::ASSURED | Status::CONFIRMED;
 
-/// TCP flags that are restored. The rest are results of tracking, and what they tell of (the
-/// window) is not restored with them.
-const TCP_FLAGS_RESTORED: u8 = cta::IP_CT_TCP_FLAG_WINDOW_SCALE
-    | cta::IP_CT_TCP_FLAG_SACK_PERM
-    | cta::IP_CT_TCP_FLAG_CLOSE_INIT
-    | cta::IP_CT_TCP_FLAG_BE_LIBERAL;
-
 /// Creates `flow` with `rare`; EEXIST if either of its tuples is taken.
 pub fn create(out: &mut Vec<u8>, seq: u32, ack: Ack, flow: &Flow, rare: &Rare, how: Create) {
     let flags = cta::NLM_F_CREATE | cta::NLM_F_EXCL;
@@ -365,8 +358,8 @@ fn proto_info(message: &mut Builder<'_>, proto: ProtoInfo) {
 fn tcp(nest: &mut Builder<'_>, info: TcpInfo) {
     let flags = |of_dump: u8| {
         [
-            of_dump & TCP_FLAGS_RESTORED | cta::IP_CT_TCP_FLAG_BE_LIBERAL,
-            TCP_FLAGS_RESTORED,
+            of_dump & TcpInfo::FLAGS_KEPT | cta::IP_CT_TCP_FLAG_BE_LIBERAL,
+            TcpInfo::FLAGS_KEPT,
         ]
     };
     nest.nest(cta::CTA_PROTOINFO_TCP, |tcp| {

@@ -43,32 +43,32 @@ async fn carry_out(asker: &Asker, request: Request) -> Result<Value, String> {
             JobResult::Committed(status) => to_value(&status),
             _ => Err(UNEXPECTED.into()),
         },
-        Request::Promote => promote(asker).await,
-        Request::Demote => demote(asker).await,
-        Request::Notify { state, .. } => match state.as_str() {
-            "MASTER" => promote(asker).await,
-            "BACKUP" | "FAULT" | "STOP" | "DELETED" => demote(asker).await,
-            other => Err(format!(
-                "keepalived's state {other:?} is not known: expected MASTER, BACKUP, FAULT, STOP \
-                 or DELETED"
-            )),
-        },
-        Request::Flush { what } => {
-            let command = match what {
-                FlushWhat::Local => Command::FlushLocal,
-                FlushWhat::Replica => Command::FlushReplicas,
-                FlushWhat::Kernel => Command::FlushKernel,
-            };
-            match run(asker, command).await? {
-                JobResult::Flushed { deleted, failed: 0 } => Ok(json!({ "flows": deleted })),
-                JobResult::Flushed { deleted, failed } => Err(format!(
-                    "{failed} flows could not be deleted from the kernel; {deleted} were"
-                )),
-                JobResult::Committed(_) | JobResult::Done | JobResult::Failed(_) => {
-                    flows(asker).await
+        Request::Promote => change_role(asker, Command::Promote).await,
+        Request::Demote => change_role(asker, Command::Demote).await,
+        Request::Notify {
+            kind, name, state, ..
+        } => {
+            let is_master = match state.as_str() {
+                "MASTER" => true,
+                "BACKUP" | "FAULT" | "STOP" | "DELETED" => false,
+                other => {
+                    return Err(format!(
+                        "keepalived's state {other:?} is not known: expected MASTER, BACKUP, \
+                         FAULT, STOP or DELETED"
+                    ));
                 }
-            }
+            };
+            change_role(
+                asker,
+                Command::Instance {
+                    kind,
+                    name,
+                    is_master,
+                },
+            )
+            .await
         }
+        Request::Flush { what } => flush(asker, what).await,
         Request::Resync { what } => {
             let command = match what {
                 ResyncWhat::Kernel => Command::ResyncKernel,
@@ -99,19 +99,35 @@ async fn run(asker: &Asker, command: Command) -> Result<JobResult, String> {
     }
 }
 
-async fn promote(asker: &Asker) -> Result<Value, String> {
-    let commit = match run(asker, Command::Promote).await? {
+/// Promotes or demotes, and tells what this node is then.
+async fn change_role(asker: &Asker, command: Command) -> Result<Value, String> {
+    let commit = match run(asker, command).await? {
         JobResult::Committed(status) => to_value(&status)?,
-        _ => Value::Null,
+        JobResult::Flushed { .. } | JobResult::Done | JobResult::Failed(_) => Value::Null,
     };
     let mut value = role(asker).await?;
     value["commit"] = commit;
     Ok(value)
 }
 
-async fn demote(asker: &Asker) -> Result<Value, String> {
-    run(asker, Command::Demote).await?;
-    role(asker).await
+async fn flush(asker: &Asker, what: FlushWhat) -> Result<Value, String> {
+    let command = match what {
+        FlushWhat::Local => Command::FlushLocal,
+        FlushWhat::Kernel => Command::FlushKernel,
+        FlushWhat::Replica => {
+            return match ask(asker, Command::FlushReplicas).await? {
+                Reply::FlowsForgotten(flows) => Ok(json!({ "flows": flows })),
+                _ => Err(UNEXPECTED.into()),
+            };
+        }
+    };
+    match run(asker, command).await? {
+        JobResult::Flushed { deleted, failed: 0 } => Ok(json!({ "flows": deleted })),
+        JobResult::Flushed { deleted, failed } => Err(format!(
+            "{failed} flows could not be deleted from the kernel; {deleted} were"
+        )),
+        JobResult::Committed(_) | JobResult::Done | JobResult::Failed(_) => flows(asker).await,
+    }
 }
 
 async fn role(asker: &Asker) -> Result<Value, String> {

@@ -113,7 +113,9 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
         .spawn(move || engine_runtime.block_on(driver.run()))
         .context("cannot start the engine's thread")?;
     let outcome = main.block_on(attend(server, Asker::new(orders_in), role, remembered));
-    // The orders' sender is gone with `attend`: the driver ends.
+    // With the runtime go the tasks that answer clients, and with them the last who could give
+    // orders: the driver ends.
+    drop(main);
     let driven = engine_thread.join();
     outcome?;
     driven.unwrap_or_else(|_| anyhow::bail!("the engine's thread has panicked"))
@@ -133,7 +135,8 @@ async fn attend(
     let interval = systemd
         .watchdog_interval()
         .map_or(STATUS_INTERVAL, |at| at.min(STATUS_INTERVAL));
-    let mut pulse = tokio::time::interval(interval);
+    let pulse = feel_pulse(&asker, interval);
+    tokio::pin!(pulse);
     let socket = server.path().display().to_string();
     let serving = server.serve(calls_in);
     tokio::pin!(serving);
@@ -145,17 +148,16 @@ async fn attend(
             Some(call) = calls.recv() => {
                 tokio::spawn(answer::answer(call, asker.clone()));
             }
-            _ = pulse.tick() => {
-                let asked = tokio::time::timeout(ENGINE_ANSWER_MAX, asker.ask(Command::Status));
-                match asked.await {
-                    Ok(Some(Reply::Status(status))) => {
+            answered = &mut pulse => {
+                match answered {
+                    Pulse::Status(status) => {
                         systemd.status(&status_text(&status));
                         systemd.alive();
                     }
-                    Ok(Some(_)) => {}
-                    Ok(None) => return Ok(()),
-                    Err(_) => warn!("the engine has not answered for 10 s"),
+                    Pulse::Silence => warn!("the engine has not answered for 10 s"),
+                    Pulse::Gone => return Ok(()),
                 }
+                pulse.set(feel_pulse(&asker, interval));
             }
             changed = role.changed() => {
                 if changed.is_err() {
@@ -175,6 +177,25 @@ async fn attend(
                 warn!("SIGHUP: the configuration is read at start only; restart to apply changes");
             }
         }
+    }
+}
+
+/// What the engine's thread shows of life.
+enum Pulse {
+    Status(Box<Status>),
+    /// It has not answered in time.
+    Silence,
+    Gone,
+}
+
+/// Asks the engine for its status after a while.
+async fn feel_pulse(asker: &Asker, after: Duration) -> Pulse {
+    tokio::time::sleep(after).await;
+    let asked = tokio::time::timeout(ENGINE_ANSWER_MAX, asker.ask(Command::Status));
+    match asked.await {
+        Ok(Some(Reply::Status(status))) => Pulse::Status(status),
+        Ok(_) => Pulse::Gone,
+        Err(_) => Pulse::Silence,
     }
 }
 

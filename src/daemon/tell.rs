@@ -54,7 +54,7 @@ fn tell_peer(notice: PeerNotice) {
         PeerNotice::Different { name } => {
             info!(
                 peer = name.as_str(),
-                "replica differs; the peer sends its table again"
+                "replica differs from the peer's table"
             );
         }
         PeerNotice::Incompatible {
@@ -63,6 +63,15 @@ fn tell_peer(notice: PeerNotice) {
         } => warn!(
             peer = name.as_str(),
             "speaks protocol versions {min} to {max} and we none of them: upgrade the older node"
+        ),
+        PeerNotice::Retired { name } => warn!(
+            "a run of {:?} that was left is heard again: two nodes with this [node] name, or a \
+             recording that is played back",
+            name.as_str()
+        ),
+        PeerNotice::NoRoom { name } => warn!(
+            "{:?} is ignored: a cluster has at most eight nodes, and that many were heard",
+            name.as_str()
         ),
         PeerNotice::DuplicateName { name } => warn!(
             "another node calls itself {:?} as this one does: give each its own [node] name",

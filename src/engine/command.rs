@@ -18,9 +18,19 @@ pub enum Command {
     Promote,
     /// Become standby. `Reply::Done`.
     Demote,
+    /// What keepalived says of one of its instances or groups: as `Promote` or `Demote`, or
+    /// `Reply::Done` if another one decides.
+    Instance {
+        /// `INSTANCE` or `GROUP`.
+        kind: String,
+        /// Its name.
+        name: String,
+        /// It is MASTER here.
+        is_master: bool,
+    },
     /// Forget the local cache and list the kernel's table anew. `Reply::Started`.
     FlushLocal,
-    /// Forget all replicas. `Reply::Done`.
+    /// Forget all replicas. `Reply::FlowsForgotten`.
     FlushReplicas,
     /// Delete the flows of the local cache from the kernel. `Reply::Started`.
     FlushKernel,
@@ -55,6 +65,8 @@ pub enum Reply {
     Stats(Vec<(String, u64)>),
     /// It is done.
     Done,
+    /// So many flows were forgotten.
+    FlowsForgotten(u64),
     /// It has begun; `Notice::JobDone` tells its end.
     Started(JobId),
     /// It was refused, and why.

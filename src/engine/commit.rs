@@ -55,6 +55,7 @@ pub(super) struct Commit {
     again: VecDeque<Box<Restore>>,
     batches: Batches<Message>,
     failed: BTreeMap<Failure, u64>,
+    is_cancelled: bool,
     status: CommitStatus,
 }
 
@@ -69,11 +70,12 @@ struct Walk {
 }
 
 /// What a commit needs of the engine.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct Around<'a> {
-    pub(super) local: &'a Local,
+    pub(super) local: &'a mut Local,
     pub(super) era: u8,
     pub(super) peers: &'a [Peer],
+    pub(super) now: Instant,
     pub(super) secs: Secs,
     pub(super) grace_secs: u32,
 }
@@ -113,6 +115,7 @@ impl Commit {
             again: VecDeque::new(),
             batches: Batches::new(),
             failed: BTreeMap::new(),
+            is_cancelled: false,
             status: CommitStatus {
                 running: true,
                 total,
@@ -129,6 +132,13 @@ impl Commit {
     /// True when there is nothing left to do.
     pub(super) fn is_done(&self) -> bool {
         self.walks.is_empty() && self.again.is_empty() && self.batches.is_empty()
+    }
+
+    /// Does nothing more than what is under way.
+    pub(super) fn cancel(&mut self) {
+        self.walks.clear();
+        self.again.clear();
+        self.is_cancelled = true;
     }
 
     /// Progress or outcome.
@@ -149,7 +159,7 @@ impl Commit {
     /// Writes the next batch into `out`.
     pub(super) fn next_batch(
         &mut self,
-        around: Around<'_>,
+        mut around: Around<'_>,
         next_seq: &mut u32,
         out: &mut Vec<u8>,
     ) -> Option<KernelRequest> {
@@ -165,7 +175,7 @@ impl Commit {
         }
         let mut slots = SLOTS_PER_STEP;
         while let Some(walk) = self.walks.front_mut() {
-            match walk.step(around, &mut slots, &mut batch, &mut self.status) {
+            match walk.step(&mut around, &mut slots, &mut batch, &mut self.status) {
                 Step::Over => {
                     self.walks.pop_front();
                 }
@@ -182,6 +192,7 @@ impl Commit {
             again,
             failed,
             status,
+            is_cancelled,
             ..
         } = self;
         batches.settle(last_seq, answers, |message, answer| {
@@ -193,6 +204,7 @@ impl Commit {
                 Verdict::Replaced => status.replaced += 1,
                 Verdict::WithoutHelper => status.without_helper += 1,
                 Verdict::Already => status.already += 1,
+                Verdict::Again(_) if *is_cancelled => {}
                 Verdict::Again(restore) => again.push_back(restore),
                 Verdict::Failed(failure) => *failed.entry(failure).or_default() += 1,
             }
@@ -210,14 +222,21 @@ enum Step {
 impl Walk {
     fn step(
         &mut self,
-        around: Around<'_>,
+        around: &mut Around<'_>,
         slots: &mut u32,
         batch: &mut Writing<'_, Message>,
         status: &mut CommitStatus,
     ) -> Step {
-        let peer = around.peers.iter().find(|peer| peer.name() == self.peer);
-        let Some(replica) = peer.and_then(Peer::replica) else {
+        let Some(peer) = around.peers.iter().find(|peer| peer.name() == self.peer) else {
             return Step::Over;
+        };
+        let Some(replica) = peer.replica() else {
+            return Step::Over;
+        };
+        let silent_secs = if peer.is_silent(around.now) {
+            u32::try_from(peer.silent_for(around.now).as_secs()).unwrap_or(u32::MAX)
+        } else {
+            0
         };
         while self.slot < replica.slots() {
             if *slots == 0 || batch.room() < 2 {
@@ -234,20 +253,28 @@ impl Walk {
             {
                 continue;
             }
-            if self.above > 0 {
+            if self.pass.is_none() {
                 status.total += 1;
             }
             let left = replica.timeout_left(slot, around.secs);
+            if left == 0 && silent_secs > flow.timeout_secs.saturating_add(around.grace_secs) {
+                status.expired += 1;
+                continue;
+            }
             let restore = Restore::new(flow, rare, left, around.grace_secs);
             let held = around.local.find(&flow.key());
-            match held.and_then(|slot| Some((slot, around.local.flow(slot)?))) {
+            match held.and_then(|slot| Some((slot, *around.local.flow(slot)?))) {
                 None => restore.write(batch),
                 Some((slot, held))
-                    if is_right(held, flow) && around.local.era(slot) == around.era =>
+                    if is_right(&held, flow) && around.local.era(slot) == around.era =>
                 {
                     status.already += 1;
                 }
-                Some((_, held)) => restore.replacing(held).write(batch),
+                Some((slot, held)) => {
+                    // Of this era before the event says so: another walk must not do it again.
+                    around.local.set_era(slot, around.era);
+                    restore.replacing(&held).write(batch);
+                }
             }
         }
         Step::Over

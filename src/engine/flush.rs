@@ -6,6 +6,9 @@ use crate::cache::{Local, Slot};
 use crate::ctnetlink::encode::{self, Ack};
 use crate::ctnetlink::request::{Answer, KernelRequest, Outcome};
 
+/// Slots that one step looks at: well under a millisecond.
+const SLOTS_PER_STEP: u32 = 8_192;
+
 /// A running flush.
 #[derive(Debug)]
 pub(super) struct Flush {
@@ -46,7 +49,8 @@ impl Flush {
             return None;
         }
         let mut batch = self.batches.begin(out, next_seq);
-        while batch.room() > 0 && self.slot < local.slots() {
+        let end = local.slots().min(self.slot.saturating_add(SLOTS_PER_STEP));
+        while batch.room() > 0 && self.slot < end {
             if let Some(flow) = local.flow(Slot(self.slot)) {
                 batch.push((), |out, seq| {
                     encode::delete(out, seq, Ack::None, flow, None)

@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::command::Reply;
 use super::commit::{Around, Commit};
@@ -14,6 +14,22 @@ use crate::replication::Peer;
 
 /// Jobs that wait; one more is refused.
 const QUEUE_MAX: usize = 16;
+/// A commit needs to know what the kernel holds already; without a listing for this long it goes
+/// ahead, and the kernel's refusals tell it.
+const LISTING_WAIT_MAX: Duration = Duration::from_secs(10);
+/// Whoever waits for a listing or a pass is told after this long that it has not come.
+const WAIT_MAX: Duration = Duration::from_secs(120);
+
+/// What `begin_next` needs of the engine.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Begin<'a> {
+    pub(super) now: Instant,
+    pub(super) role: Role,
+    /// The term up to which this node has taken over everything.
+    pub(super) since_term: u64,
+    pub(super) table_is_complete: bool,
+    pub(super) peers: &'a [Peer],
+}
 
 /// The queue, what runs, and who waits for something else.
 #[derive(Debug, Default)]
@@ -21,8 +37,12 @@ pub(super) struct Jobs {
     last_id: u64,
     next_seq: u32,
     queue: VecDeque<(JobId, Work)>,
+    /// A commit waits for the first listing of the kernel's table since then.
+    waits_since: Option<Instant>,
+    /// Promotions that a demotion has overtaken.
+    cancelled: VecDeque<JobId>,
     running: Option<(JobId, Work, Running)>,
-    waiters: Vec<(JobId, Awaited)>,
+    waiters: Vec<(JobId, Instant, Awaited)>,
     last_commit: Option<CommitStatus>,
 }
 
@@ -55,7 +75,7 @@ enum Running {
 enum Awaited {
     /// That so many listings of the kernel's table are complete.
     Listings(u64),
-    /// That no peer is being sent the whole table.
+    /// That every peer has proven that it holds what the last pass sent.
     Passes,
 }
 
@@ -73,37 +93,67 @@ impl Jobs {
     }
 
     /// A job that ends when so many listings are complete.
-    pub(super) fn await_listing(&mut self, listings: u64) -> Reply {
-        self.wait_for(Awaited::Listings(listings))
+    pub(super) fn await_listing(&mut self, now: Instant, listings: u64) -> Reply {
+        self.wait_for(now, Awaited::Listings(listings))
     }
 
-    /// A job that ends when every peer has been sent everything.
-    pub(super) fn await_passes(&mut self) -> Reply {
-        self.wait_for(Awaited::Passes)
+    /// A job that ends when every peer has proven that it holds everything.
+    pub(super) fn await_passes(&mut self, now: Instant) -> Reply {
+        self.wait_for(now, Awaited::Passes)
     }
 
-    /// Begins the next job if none runs. False: there is nothing to begin.
-    pub(super) fn begin_next(
-        &mut self,
-        now: Instant,
-        role: Role,
-        term: u64,
-        peers: &[Peer],
-    ) -> bool {
-        if self.running.is_some() {
-            return false;
-        }
-        let Some((job, work)) = self.queue.pop_front() else {
-            return false;
-        };
+    /// Begins the next job if none runs; says what it is.
+    pub(super) fn begin_next(&mut self, at: Begin<'_>) -> Option<Work> {
+        let &(job, work) = self.queue.front().filter(|_| self.running.is_none())?;
         let running = match work {
             Work::Commit | Work::Promotion => {
-                Running::Commit(Commit::new(&sources(now, role, term, peers), now))
+                let since = *self.waits_since.get_or_insert(at.now);
+                if !at.table_is_complete && at.now < since + LISTING_WAIT_MAX {
+                    return None;
+                }
+                Running::Commit(Commit::new(&sources(at), at.now))
             }
             Work::Flush => Running::Flush(Flush::new()),
         };
+        self.waits_since = None;
+        self.queue.pop_front();
         self.running = Some((job, work, running));
-        true
+        Some(work)
+    }
+
+    /// When something is due without input.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let listing = self.waits_since.map(|since| since + LISTING_WAIT_MAX);
+        self.waiters
+            .iter()
+            .map(|(_, until, _)| *until)
+            .chain(listing)
+            .min()
+    }
+
+    /// True while a job runs.
+    pub(super) fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+
+    /// True if promotions wait.
+    pub(super) fn has_promotions(&self) -> bool {
+        self.queue.iter().any(|(_, work)| *work == Work::Promotion)
+    }
+
+    /// Stops the running promotion after what is under way, and lets those that wait end at once.
+    pub(super) fn cancel_promotions(&mut self) {
+        let cancelled: Vec<JobId> = self
+            .queue
+            .iter()
+            .filter(|(_, work)| *work == Work::Promotion)
+            .map(|(id, _)| *id)
+            .collect();
+        self.queue.retain(|(_, work)| *work != Work::Promotion);
+        self.cancelled.extend(cancelled);
+        if let Some((_, Work::Promotion, Running::Commit(commit))) = &mut self.running {
+            commit.cancel();
+        }
     }
 
     /// True while the running job could write a batch at once.
@@ -159,16 +209,35 @@ impl Jobs {
         Some(Ended { job, work, result })
     }
 
-    /// A job that waited for something that has come.
-    pub(super) fn take_waiter(&mut self, listings: u64, passes_are_over: bool) -> Option<JobId> {
-        let at = self
-            .waiters
-            .iter()
-            .position(|(_, awaited)| match *awaited {
-                Awaited::Listings(count) => listings >= count,
-                Awaited::Passes => passes_are_over,
-            })?;
-        Some(self.waiters.remove(at).0)
+    /// A job that waited, and has ended.
+    pub(super) fn take_waiter(
+        &mut self,
+        now: Instant,
+        listings: u64,
+        passes_are_over: bool,
+    ) -> Option<(JobId, JobResult)> {
+        if let Some(job) = self.cancelled.pop_front() {
+            return Some((
+                job,
+                JobResult::Failed("this node was demoted meanwhile".into()),
+            ));
+        }
+        let has_come = |awaited: &Awaited| match *awaited {
+            Awaited::Listings(count) => listings >= count,
+            Awaited::Passes => passes_are_over,
+        };
+        let is_over =
+            |(_, until, awaited): &(JobId, Instant, Awaited)| *until <= now || has_come(awaited);
+        let at = self.waiters.iter().position(is_over)?;
+        let (job, _, awaited) = self.waiters.remove(at);
+        if has_come(&awaited) {
+            return Some((job, JobResult::Done));
+        }
+        let seconds = WAIT_MAX.as_secs();
+        Some((
+            job,
+            JobResult::Failed(format!("not complete after {seconds} s; it goes on")),
+        ))
     }
 
     /// Progress of the running commit, or the outcome of the last.
@@ -179,14 +248,14 @@ impl Jobs {
         }
     }
 
-    fn wait_for(&mut self, awaited: Awaited) -> Reply {
+    fn wait_for(&mut self, now: Instant, awaited: Awaited) -> Reply {
         if self.waiters.len() >= QUEUE_MAX {
             return Reply::Refused(format!(
                 "{QUEUE_MAX} jobs are waiting already; try again later"
             ));
         }
         let job = self.new_id();
-        self.waiters.push((job, awaited));
+        self.waiters.push((job, now + WAIT_MAX, awaited));
         Reply::Started(job)
     }
 
@@ -197,15 +266,22 @@ impl Jobs {
 }
 
 /// Whose flows a commit takes, the most authoritative first: whoever says that it is active, then
-/// by term. An active node does not take what a living standby of an older term still holds: those
-/// flows have lived, and perhaps ended, here since.
-fn sources(now: Instant, role: Role, term: u64, peers: &[Peer]) -> Vec<&Peer> {
+/// by term. A peer that was last active in a term before we took everything over is left out: its
+/// flows have lived, and perhaps ended, here since. One that never was active, or has forgotten, is
+/// taken: better a flow too many than one too few.
+fn sources<'a>(at: Begin<'a>) -> Vec<&'a Peer> {
     let is_active = |peer: &&Peer| peer.told().is_some_and(|told| told.role != 0);
     let term_of = |peer: &&Peer| peer.told().map_or(0, |told| told.term);
     let is_left_behind = |peer: &&Peer| {
-        role == Role::Active && !peer.is_silent(now) && !is_active(peer) && term_of(peer) < term
+        let is_living_active = is_active(peer) && !peer.is_silent(at.now);
+        let has_forgotten = term_of(peer) == 0 && at.role != Role::Active;
+        term_of(peer) < at.since_term && !is_living_active && !has_forgotten
     };
-    let mut sources: Vec<&Peer> = peers.iter().filter(|peer| !is_left_behind(peer)).collect();
+    let mut sources: Vec<&Peer> = at
+        .peers
+        .iter()
+        .filter(|peer| !is_left_behind(peer))
+        .collect();
     sources.sort_by_key(|peer| Reverse((is_active(peer), term_of(peer))));
     sources
 }

@@ -30,8 +30,11 @@ pub(super) struct Mirror {
     addresses: LocalAddresses,
     own_port_id: u32,
     round: u8,
-    /// How often this node has lost the active role.
-    pub(super) era: u8,
+    /// How often this node has lost the active role, and one.
+    era: u8,
+    /// The flows that the kernel tracks are this node's own: it is active, or has committed since
+    /// it last was not.
+    is_owner: bool,
     listing: Listing,
     listing_began: Option<Instant>,
     /// Hashes of the keys whose end was told since the listing began.
@@ -42,6 +45,7 @@ pub(super) struct Mirror {
     missed_events: bool,
     is_full: bool,
     full_since_listing: bool,
+    has_filled: bool,
     pub(super) counters: MirrorCounters,
 }
 
@@ -81,7 +85,8 @@ impl Mirror {
             addresses: LocalAddresses::default(),
             own_port_id,
             round: 0,
-            era: 0,
+            era: 1,
+            is_owner: false,
             listing: Listing::DueAt(now),
             listing_began: None,
             gone: HashTable::new(),
@@ -91,8 +96,30 @@ impl Mirror {
             missed_events: false,
             is_full: false,
             full_since_listing: false,
+            has_filled: false,
             counters: MirrorCounters::default(),
         }
+    }
+
+    /// The era in which a kernel entry is born now.
+    pub(super) fn era(&self) -> u8 {
+        self.era
+    }
+
+    /// From now on what the kernel is found to track is this node's own, and fresh.
+    pub(super) fn take_ownership(&mut self) {
+        self.is_owner = true;
+    }
+
+    /// From now on it is not, and what is there goes stale.
+    pub(super) fn lose_ownership(&mut self) {
+        self.is_owner = false;
+        self.era = self.era.wrapping_add(1);
+    }
+
+    /// True once after the table has filled up.
+    pub(super) fn take_filled(&mut self) -> bool {
+        std::mem::take(&mut self.has_filled)
     }
 
     /// The first listing is complete.
@@ -238,10 +265,9 @@ impl Mirror {
         self.want_listing(now);
     }
 
-    /// How many listings have been completed, the next one that begins from now on included.
+    /// How many listings have been completed when the one that was just wanted is.
     pub(super) fn listings_until_fresh(&self) -> u64 {
-        let is_underway = matches!(self.listing, Listing::Sweeping(_));
-        self.counters.listings + 1 + u64::from(is_underway)
+        self.counters.listings + 1
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
@@ -272,6 +298,7 @@ impl Mirror {
             Applied::Same => false,
             Applied::Full => {
                 self.counters.refused_flows += 1;
+                self.has_filled |= !self.is_full;
                 self.is_full = true;
                 self.full_since_listing = true;
                 false
@@ -298,11 +325,18 @@ impl Mirror {
     }
 
     fn circumstances(&self, now: Secs, listeners: u8) -> Circumstances {
+        // What is found and not told to be born may be of any age.
+        let found_era = if self.is_owner {
+            self.era
+        } else {
+            self.era.wrapping_sub(1)
+        };
         Circumstances {
             now,
             listeners,
             round: self.round,
             era: self.era,
+            found_era,
         }
     }
 }

@@ -29,9 +29,10 @@ mod role;
 pub mod status;
 
 pub use command::{Command, FlowsFrom, Reply};
-use jobs::{Jobs, Work};
+use jobs::{Begin, Jobs, Work};
 use mirror::Mirror;
 pub use notice::{JobId, JobResult, Notice};
+use role::Tenure;
 use status::Role;
 
 /// Seconds that the clock of timeouts shows at the start: more than any timeout is long, so that
@@ -87,6 +88,7 @@ pub struct Engine {
     jobs: Jobs,
     role: Role,
     term: u64,
+    tenure: Tenure,
     notices: VecDeque<Notice>,
 }
 
@@ -121,6 +123,7 @@ impl Engine {
             jobs: Jobs::default(),
             role: settings.role,
             term: settings.term,
+            tenure: Tenure::remembered(settings.role, settings.term),
             notices: VecDeque::with_capacity(NOTICES_MAX),
             began: now,
             settings,
@@ -157,6 +160,7 @@ impl Engine {
         if self.mirror.on_events(secs, events, listeners) {
             self.replication.handle_change(now);
         }
+        self.tell_full();
     }
 
     /// Events of the kernel were missed.
@@ -192,6 +196,7 @@ impl Engine {
                 if self.mirror.on_listed(secs, &flows, listeners) {
                     self.replication.handle_change(now);
                 }
+                self.tell_full();
             }
             RequestDone::DumpEnded { complete } => self.mirror.on_listing_ended(now, complete),
             RequestDone::Batch {
@@ -213,27 +218,28 @@ impl Engine {
             Command::Flows { from, slots_max } => self.flows(now, from, slots_max),
             Command::Commit => self.jobs.queue(Work::Commit),
             Command::Promote => self.promote(),
+            Command::Instance {
+                kind,
+                name,
+                is_master,
+            } => self.on_instance(kind, name, is_master),
             Command::Demote => self.demote(),
             Command::FlushLocal => {
                 self.mirror.flush(now);
-                self.jobs.await_listing(self.mirror.listings_until_fresh())
+                self.jobs
+                    .await_listing(now, self.mirror.listings_until_fresh())
             }
             Command::FlushReplicas => {
-                self.replication
-                    .peers_mut()
-                    .iter_mut()
-                    .for_each(Peer::flush_replica);
-                Reply::Done
+                let peers = self.replication.peers_mut().iter_mut();
+                Reply::FlowsForgotten(peers.map(Peer::flush_replica).sum())
             }
             Command::FlushKernel => self.jobs.queue(Work::Flush),
             Command::ResyncKernel => {
                 self.mirror.want_listing(now);
-                self.jobs.await_listing(self.mirror.listings_until_fresh())
+                self.jobs
+                    .await_listing(now, self.mirror.listings_until_fresh())
             }
-            Command::ResyncPeers => {
-                self.replication.resync_peers(&mut self.mirror.local, now);
-                self.jobs.await_passes()
-            }
+            Command::ResyncPeers => self.resync_peers(now),
         };
         self.settle_jobs(now);
         reply
@@ -265,11 +271,13 @@ impl Engine {
     /// ask now.
     pub fn poll_request(&mut self, now: Instant, out: &mut Vec<u8>) -> Option<KernelRequest> {
         out.clear();
+        let secs = self.secs(now);
         let around = commit::Around {
-            local: &self.mirror.local,
-            era: self.mirror.era,
+            era: self.mirror.era(),
+            local: &mut self.mirror.local,
             peers: self.replication.peers(),
-            secs: self.secs(now),
+            now,
+            secs,
             grace_secs: u32::try_from(self.settings.grace.as_secs()).unwrap_or(u32::MAX),
         };
         if let Some(request) = self.jobs.next_batch(around, out) {
@@ -294,32 +302,61 @@ impl Engine {
         if self.jobs.is_hungry() {
             return self.began;
         }
-        let replication = self.replication.poll_timeout();
-        self.mirror
-            .poll_timeout()
-            .map_or(replication, |at| at.min(replication))
+        let may_list = !self.jobs.is_running() || !self.mirror.is_complete();
+        let mirror = self.mirror.poll_timeout().filter(|_| may_list);
+        let timers = [mirror, self.jobs.poll_timeout()];
+        timers
+            .into_iter()
+            .flatten()
+            .fold(self.replication.poll_timeout(), Instant::min)
+    }
+
+    /// Says once that the local cache is full.
+    fn tell_full(&mut self) {
+        if self.mirror.take_filled() {
+            self.notify(Notice::TableFull);
+        }
+    }
+
+    /// Every peer gets the whole table again; done when each has proven that it holds it.
+    fn resync_peers(&mut self, now: Instant) -> Reply {
+        let deaf = |peer: &&Peer| peer.is_silent(now) || !peer.is_listening();
+        if self.peers().is_empty() {
+            return Reply::Refused("there is no peer to send the table to".into());
+        }
+        if let Some(peer) = self.peers().iter().find(deaf) {
+            return Reply::Refused(format!("{} does not listen", peer.name()));
+        }
+        self.replication.resync_peers(&mut self.mirror.local, now);
+        self.jobs.await_passes(now)
     }
 
     /// Ends what is done and begins what waits for it.
     fn settle_jobs(&mut self, now: Instant) {
+        self.doubt_role();
         loop {
             if let Some(ended) = self.jobs.take_ended(now) {
                 self.on_ended(ended);
-            } else if !self
-                .jobs
-                .begin_next(now, self.role, self.term, self.replication.peers())
-            {
-                break;
+                continue;
+            }
+            let begin = Begin {
+                now,
+                role: self.role,
+                since_term: self.tenure.since_term,
+                table_is_complete: self.mirror.is_complete(),
+                peers: self.replication.peers(),
+            };
+            match self.jobs.begin_next(begin) {
+                Some(Work::Commit | Work::Promotion) => self.mirror.take_ownership(),
+                Some(Work::Flush) => {}
+                None => break,
             }
         }
-        let is_passing = |peer: &Peer| !peer.is_silent(now) && peer.is_unsettled();
-        let passes_are_over = !self.peers().iter().any(is_passing);
+        let is_unproven = |peer: &Peer| peer.is_listening() && !peer.has_proven_pass();
+        let passes_are_over = !self.peers().iter().any(is_unproven);
         let listings = self.mirror.counters.listings;
-        while let Some(job) = self.jobs.take_waiter(listings, passes_are_over) {
-            self.notify(Notice::JobDone {
-                job,
-                result: JobResult::Done,
-            });
+        while let Some((job, result)) = self.jobs.take_waiter(now, listings, passes_are_over) {
+            self.notify(Notice::JobDone { job, result });
         }
     }
 

@@ -192,9 +192,7 @@ impl Engine {
             return Some("its replica is full: raise [cache] flows_max".into());
         }
         match (peer.verdict(), peer.verified_at()) {
-            (Some(Outcome::Different), _) => {
-                Some("its replica differs from its table and is being sent anew".into())
-            }
+            (Some(Outcome::Different), _) => Some("its replica differs from its table".into()),
             (None, None) => Some("its replica has not been compared with its table yet".into()),
             // A new session of a peer whose replica we had proven is compared within moments.
             (None, Some(_)) if peer.is_silent(now) => None,

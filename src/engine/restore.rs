@@ -14,7 +14,7 @@ use crate::flow::{Flow, ProtoInfo, Rare, Status};
 use super::batch::Writing;
 
 /// A flow is tried this often, conflicts and lost answers included.
-const ATTEMPTS_MAX: u8 = 4;
+const ATTEMPTS_MAX: u8 = 8;
 /// GRE entries made through ctnetlink cannot be refreshed by packets: they get this long, seconds.
 const GRE_TIMEOUT: u32 = 3_600;
 

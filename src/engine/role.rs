@@ -5,8 +5,9 @@
 //! | standby | promote | promoting | the term grows, the replicas are committed |
 //! | promoting | the commit ended | active | |
 //! | promoting | promote | promoting | another commit queues |
-//! | active | promote | active | nothing |
-//! | promoting, active | demote | standby | what our kernel holds is stale from now on |
+//! | active | promote | active | a commit, which finds everything in place |
+//! | active, remembered | a peer is active in a later term | standby | as demote |
+//! | promoting, active | demote | standby | a running commit stops; what our kernel holds is stale |
 //! | standby | demote | standby | nothing |
 
 use super::command::Reply;
@@ -15,27 +16,85 @@ use super::notice::{JobResult, Notice};
 use super::status::Role;
 use super::{Engine, Peer};
 
+/// Instances of keepalived whose state is kept; more are taken as one.
+const INSTANCES_MAX: usize = 64;
+
+/// What the role rests on.
+#[derive(Debug, Default)]
+pub(super) struct Tenure {
+    /// The term up to which this node has taken over everything: a peer that was active in an
+    /// earlier one, and not since, has nothing for us. 0: never.
+    pub(super) since_term: u64,
+    /// The role is that of an earlier run, and nobody has confirmed it.
+    is_remembered: bool,
+    /// keepalived's instances and groups that are MASTER here.
+    masters: Vec<(String, String)>,
+}
+
+impl Tenure {
+    /// What an earlier run has left.
+    pub(super) fn remembered(role: Role, term: u64) -> Self {
+        let is_active = role == Role::Active;
+        Self {
+            since_term: if is_active { term } else { 0 },
+            is_remembered: is_active,
+            masters: Vec::new(),
+        }
+    }
+}
+
 impl Engine {
-    pub(super) fn promote(&mut self) -> Reply {
-        match self.role {
-            Role::Active => Reply::Done,
-            Role::Standby | Role::Promoting => {
-                let reply = self.jobs.queue(Work::Promotion);
-                if matches!(reply, Reply::Started(_)) {
-                    self.change_role(Role::Promoting);
-                }
-                reply
+    /// keepalived's word on one of its instances or groups: this node is active while any of them
+    /// is MASTER here.
+    pub(super) fn on_instance(&mut self, kind: String, name: String, is_master: bool) -> Reply {
+        let instance = (kind, name);
+        let masters = &mut self.tenure.masters;
+        masters.retain(|held| *held != instance);
+        if is_master {
+            if masters.len() < INSTANCES_MAX {
+                masters.push(instance);
             }
+            return self.promote();
+        }
+        if masters.is_empty() {
+            self.demote()
+        } else {
+            Reply::Done
         }
     }
 
+    /// Commits the replicas and becomes active.
+    pub(super) fn promote(&mut self) -> Reply {
+        self.tenure.is_remembered = false;
+        let reply = self.jobs.queue(Work::Promotion);
+        if self.role == Role::Standby && matches!(reply, Reply::Started(_)) {
+            self.change_role(Role::Promoting);
+        }
+        reply
+    }
+
+    /// Becomes standby. From now on the flows live elsewhere: what our kernel holds of them goes
+    /// stale, and a commit that is under way would only add to it.
     pub(super) fn demote(&mut self) -> Reply {
+        self.tenure.is_remembered = false;
+        self.tenure.masters.clear();
         if self.role != Role::Standby {
-            // From now on the flows live elsewhere: what our kernel holds of them goes stale.
-            self.mirror.era = self.mirror.era.wrapping_add(1);
+            self.jobs.cancel_promotions();
+            self.mirror.lose_ownership();
             self.change_role(Role::Standby);
         }
         Reply::Done
+    }
+
+    /// A role that is only remembered gives way to a peer that was promoted since.
+    pub(super) fn doubt_role(&mut self) {
+        let is_later = |peer: &Peer| {
+            peer.told()
+                .is_some_and(|told| told.role != 0 && told.term > self.term)
+        };
+        if self.tenure.is_remembered && self.peers().iter().any(is_later) {
+            self.demote();
+        }
     }
 
     /// The one door for changes of role. The term grows when a promotion begins.
@@ -45,13 +104,12 @@ impl Engine {
             return;
         }
         if (from, to) == (Role::Standby, Role::Promoting) {
-            let highest = self
+            let terms = self
                 .peers()
                 .iter()
                 .filter_map(Peer::told)
-                .map(|told| told.term)
-                .max();
-            self.term = self.term.max(highest.unwrap_or(0)) + 1;
+                .map(|told| told.term);
+            self.term = terms.fold(self.term, u64::max) + 1;
         }
         self.role = to;
         self.notify(Notice::Role {
@@ -63,12 +121,19 @@ impl Engine {
 
     pub(super) fn on_ended(&mut self, ended: Ended) {
         let Ended { job, work, result } = ended;
+        let mut has_all = false;
         if let JobResult::Committed(status) = &result {
+            has_all = status.failed.is_empty();
             self.notify(Notice::Committed(status.clone()));
         }
         let result = match (work, self.role) {
             (Work::Promotion, Role::Promoting | Role::Active) => {
-                self.change_role(Role::Active);
+                if has_all {
+                    self.tenure.since_term = self.term;
+                }
+                if !self.jobs.has_promotions() {
+                    self.change_role(Role::Active);
+                }
                 result
             }
             (Work::Promotion, Role::Standby) => {

@@ -153,6 +153,9 @@ pub struct CommitStatus {
     pub replaced: u64,
     /// Created without the helper, which this kernel does not know.
     pub without_helper: u64,
+    /// Left out: their owner has been silent for longer than they live without a packet.
+    #[serde(default)]
+    pub expired: u64,
     /// Not in the kernel now, by reason.
     pub failed: Vec<FailedFlows>,
 }

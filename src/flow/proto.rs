@@ -23,10 +23,17 @@ pub struct TcpInfo {
     pub wscale_orig: u8,
     /// Window scale of the reply direction, 0 to 14.
     pub wscale_reply: u8,
-    /// `IP_CT_TCP_FLAG_*` of the original direction.
+    /// `IP_CT_TCP_FLAG_*` of the original direction; of them `FLAGS_KEPT`.
     pub flags_orig: u8,
-    /// `IP_CT_TCP_FLAG_*` of the reply direction.
+    /// `IP_CT_TCP_FLAG_*` of the reply direction; likewise.
     pub flags_reply: u8,
+}
+
+impl TcpInfo {
+    /// The flags that are kept: WINDOW_SCALE, SACK_PERM, CLOSE_INIT and BE_LIBERAL
+    /// (include/uapi/linux/netfilter/nf_conntrack_tcp.h). The others are results of tracking: they
+    /// come and go with the traffic, without an event, and no commit restores them.
+    pub const FLAGS_KEPT: u8 = 0x0f;
 }
 
 /// `TCP_CONNTRACK_SYN_SENT`.

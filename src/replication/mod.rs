@@ -35,6 +35,9 @@ const HELLO_INTERVAL: Duration = Duration::from_secs(1);
 /// Greetings that wait to be sent; beyond that they are dropped, and the next hello brings another.
 const GREETINGS_MAX: usize = 16;
 
+/// What goes on is told again after this long, not with every datagram.
+const TELL_INTERVAL: Duration = Duration::from_secs(60);
+
 /// A link, by its place in the configuration.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct LinkId(pub u8);
@@ -108,6 +111,7 @@ pub struct Replication {
     turn: usize,
     drained_at: Instant,
     notices: VecDeque<PeerNotice>,
+    told_at: Option<Instant>,
     counters: Counters,
 }
 
@@ -129,6 +133,7 @@ impl Replication {
             turn: 0,
             drained_at: now,
             notices: VecDeque::with_capacity(NOTICES_MAX),
+            told_at: None,
             counters: Counters::default(),
         }
     }
@@ -387,10 +392,7 @@ impl Replication {
         if who.name == self.settings.name {
             if who.epoch != self.settings.epoch {
                 self.counters.own_name += 1;
-                push_notice(
-                    &mut self.notices,
-                    PeerNotice::DuplicateName { name: who.name },
-                );
+                self.tell_seldom(at.now, PeerNotice::DuplicateName { name: who.name });
             }
             return None;
         }
@@ -404,6 +406,7 @@ impl Replication {
                 .position(|peer| peer.is_forgettable(at.now));
             let Some(forgotten) = forgotten else {
                 self.counters.peers_full += 1;
+                self.tell_seldom(at.now, PeerNotice::NoRoom { name: who.name });
                 return None;
             };
             self.peers.remove(forgotten).close(local);
@@ -415,6 +418,14 @@ impl Replication {
         };
         self.peers.push(Peer::new(who.name, settings, at.now));
         Some(self.peers.len() - 1)
+    }
+
+    /// A notice about somebody who is no peer: at most one a minute, whoever it is.
+    fn tell_seldom(&mut self, now: Instant, notice: PeerNotice) {
+        if self.told_at.is_none_or(|told| now >= told + TELL_INTERVAL) {
+            self.told_at = Some(now);
+            push_notice(&mut self.notices, notice);
+        }
     }
 
     fn collect(notices: &mut VecDeque<PeerNotice>, peer: &mut Peer) {

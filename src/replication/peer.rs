@@ -70,6 +70,16 @@ pub enum PeerNotice {
         /// Lowest and highest version it speaks.
         versions: (u8, u8),
     },
+    /// A run that was left has been heard again: two nodes may have this name.
+    Retired {
+        /// The peer.
+        name: Name,
+    },
+    /// A node was heard and is ignored: there is no room for another peer.
+    NoRoom {
+        /// The node.
+        name: Name,
+    },
     /// Another node has our name.
     DuplicateName {
         /// The name.
@@ -102,6 +112,7 @@ pub struct Peer {
     retired: VecDeque<Epoch>,
     incompatible: Option<(u8, u8)>,
     greeted_at: Option<Instant>,
+    retired_told_at: Option<Instant>,
     session: Option<Session>,
     paths: Vec<Path>,
     heard_at: Option<Instant>,
@@ -125,6 +136,7 @@ impl Peer {
             retired: VecDeque::with_capacity(RETIRED_MAX),
             incompatible: None,
             greeted_at: None,
+            retired_told_at: None,
             session: None,
             paths: vec![Path::default(); usize::from(settings.replication.links)],
             heard_at: None,
@@ -166,13 +178,6 @@ impl Peer {
     #[must_use]
     pub fn is_joining(&self) -> bool {
         self.sender().is_some_and(Sender::is_passing)
-    }
-
-    /// True while something that our stream sent waits for an ack, or the whole table is sent.
-    #[must_use]
-    pub fn is_unsettled(&self) -> bool {
-        self.sender()
-            .is_some_and(|sender| sender.is_passing() || sender.is_open())
     }
 
     /// The versions it speaks, if none of them is ours.
@@ -261,11 +266,22 @@ impl Peer {
         self.carrying(now).map(|(link, _)| link)
     }
 
-    /// Forgets the replica's flows; the next judged marker brings them back (rule R6).
-    pub fn flush_replica(&mut self) {
-        if let Some(replica) = &mut self.replica {
-            replica.clear();
-        }
+    /// True if it holds what the last full pass sent: a marker since has proven it.
+    #[must_use]
+    pub fn has_proven_pass(&self) -> bool {
+        self.sender().is_some_and(Sender::has_proven_pass)
+    }
+
+    /// Forgets the replica's flows, and with them every proof; the next judged marker brings them
+    /// back (rule R6). Returns how many there were.
+    pub fn flush_replica(&mut self) -> u64 {
+        (self.verdict, self.verified_at) = (None, None);
+        let Some(replica) = &mut self.replica else {
+            return 0;
+        };
+        let flows = replica.digest().flows();
+        replica.clear();
+        flows
     }
 
     pub(super) fn answers_to(&self, session: u64) -> bool {

@@ -66,6 +66,8 @@ struct MarkerState {
     sent_at: Instant,
     /// Highest number whose verdict was taken.
     judged: u64,
+    /// Highest number whose verdict was "equal".
+    equal: u64,
     /// Verdicts on markers below this say nothing about the last full pass.
     fresh: u64,
 }
@@ -107,6 +109,7 @@ impl Sender {
                 changed: false,
                 sent_at: now,
                 judged: 0,
+                equal: 0,
                 fresh: 0,
             },
             window,
@@ -162,6 +165,11 @@ impl Sender {
     /// True while anything waits for an ack or for being repaired (rule A6).
     pub(super) fn is_open(&self) -> bool {
         self.ring.open() > 0 || !self.repairs.is_empty()
+    }
+
+    /// True if a marker since the last full pass has proven the replica equal.
+    pub(super) fn has_proven_pass(&self) -> bool {
+        self.backfill.is_none() && self.marker.equal >= self.marker.fresh.max(1)
     }
 
     /// Full passes in a row that did not make the replica equal.
@@ -261,6 +269,7 @@ impl Sender {
         self.marker.judged = verdict.marker;
         match verdict.outcome {
             Outcome::Equal => {
+                self.marker.equal = verdict.marker;
                 self.failures = 0;
                 self.hold_until = None;
             }

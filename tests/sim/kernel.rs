@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use ctsyncd::ctnetlink::cta::IPCTNL_MSG_CT_GET;
+use ctsyncd::ctnetlink::cta::{IPCTNL_MSG_CT_DELETE, IPCTNL_MSG_CT_GET};
 use ctsyncd::ctnetlink::decode::decode_event;
 use ctsyncd::ctnetlink::encode::{self, Ack};
 use ctsyncd::ctnetlink::message::{Message, MessageKind, messages};
@@ -52,7 +52,7 @@ impl Kernel {
                 let held = *held;
                 self.tell(EventKind::Update, held, 0);
             }
-            Some(_) => self.end(key),
+            Some(_) => self.end(key, 0),
         }
     }
 
@@ -98,12 +98,12 @@ impl Kernel {
                     let message = message.expect("the engine writes well-formed messages");
                     let seq = first_seq.wrapping_add(at as u32);
                     assert_eq!(message.seq, seq, "numbered without holes");
-                    let mut event = FlowEvent::default();
-                    let outcome = if message.kind == MessageKind::Conntrack(IPCTNL_MSG_CT_GET) {
-                        Some(self.look_up(&message))
-                    } else {
-                        decode_event(message.bytes, &mut event).expect("the engine writes flows");
-                        self.write(event).err().map(Outcome::Refused)
+                    let outcome = match message.kind {
+                        MessageKind::Conntrack(IPCTNL_MSG_CT_GET) => Some(self.look_up(&message)),
+                        MessageKind::Conntrack(IPCTNL_MSG_CT_DELETE) => {
+                            self.delete(&message).err().map(Outcome::Refused)
+                        }
+                        _ => self.create(&message).err().map(Outcome::Refused),
                     };
                     answers.extend(outcome.map(|outcome| Answer { seq, outcome }));
                 }
@@ -159,46 +159,66 @@ impl Kernel {
         self.table.keys().copied().collect()
     }
 
-    /// The flow that a GET asks for: the one about which we would ask in the same words.
+    /// What a GET finds.
     fn look_up(&self, get: &Message<'_>) -> Outcome {
-        let found = self.table.values().find(|flow| {
-            let mut asked = [Vec::new(), Vec::new()];
-            encode::get(&mut asked[0], get.seq, Ack::None, flow);
-            encode::get_by_reply(&mut asked[1], get.seq, Ack::None, flow);
-            let is_it = |asked: &Vec<u8>| asked[8..] == get.bytes[8..];
-            asked.iter().any(is_it)
-        });
+        let by_orig = |out: &mut Vec<u8>, flow: &Flow| encode::get(out, get.seq, Ack::None, flow);
+        let by_reply =
+            |out: &mut Vec<u8>, flow: &Flow| encode::get_by_reply(out, get.seq, Ack::None, flow);
+        let found = self
+            .meant(get, by_orig)
+            .or_else(|| self.meant(get, by_reply));
         found.map_or(Outcome::Refused(libc::ENOENT), |flow| {
-            Outcome::Found(Box::new(event(EventKind::Listed, *flow, 0)))
+            Outcome::Found(Box::new(event(EventKind::Listed, flow, 0)))
         })
     }
 
-    fn write(&mut self, event: FlowEvent) -> Result<(), i32> {
+    fn delete(&mut self, delete: &Message<'_>) -> Result<(), i32> {
         self.writes += 1;
-        let key = ordered(&event.flow.key());
-        match (event.kind, self.table.contains_key(&key)) {
-            (EventKind::Destroy, false) => Err(libc::ENOENT),
-            (EventKind::Destroy, true) => {
-                self.end(key);
-                Ok(())
-            }
-            (_, true) => Err(libc::EEXIST),
-            (_, false) => {
-                self.lives += 1;
-                let born = Flow {
-                    id: self.lives,
-                    ..event.flow
-                };
-                self.table.insert(key, born);
-                self.tell(EventKind::New, born, PORT_ID);
-                Ok(())
-            }
-        }
+        let seq = delete.seq;
+        let plain =
+            |out: &mut Vec<u8>, flow: &Flow| encode::delete(out, seq, Ack::None, flow, None);
+        let with_id = |out: &mut Vec<u8>, flow: &Flow| {
+            encode::delete(out, seq, Ack::None, flow, Some(flow.id));
+        };
+        let found = self
+            .meant(delete, plain)
+            .or_else(|| self.meant(delete, with_id));
+        self.end(ordered(&found.ok_or(libc::ENOENT)?.key()), PORT_ID);
+        Ok(())
     }
 
-    fn end(&mut self, key: Key) {
+    fn create(&mut self, create: &Message<'_>) -> Result<(), i32> {
+        self.writes += 1;
+        let mut event = FlowEvent::default();
+        decode_event(create.bytes, &mut event).expect("the engine creates flows");
+        let key = ordered(&event.flow.key());
+        if self.table.contains_key(&key) {
+            return Err(libc::EEXIST);
+        }
+        self.lives += 1;
+        let born = Flow {
+            id: self.lives,
+            ..event.flow
+        };
+        self.table.insert(key, born);
+        self.tell(EventKind::New, born, PORT_ID);
+        Ok(())
+    }
+
+    /// The flow that a message names: the one that we would name in the same words. Length and
+    /// flags of the header are passed over.
+    fn meant(&self, message: &Message<'_>, name: impl Fn(&mut Vec<u8>, &Flow)) -> Option<Flow> {
+        let is_it = |flow: &&Flow| {
+            let mut named = Vec::new();
+            name(&mut named, flow);
+            named[8..] == message.bytes[8..]
+        };
+        self.table.values().find(is_it).copied()
+    }
+
+    fn end(&mut self, key: Key, port_id: u32) {
         if let Some(flow) = self.table.remove(&key) {
-            self.tell(EventKind::Destroy, flow, 0);
+            self.tell(EventKind::Destroy, flow, port_id);
         }
     }
 

@@ -13,7 +13,8 @@ const AT: Circumstances = Circumstances {
     now: 10,
     listeners: 1,
     round: 0,
-    era: 0,
+    era: 1,
+    found_era: 0,
 };
 
 fn event(kind: EventKind, number: u16, mark: u32) -> FlowEvent {

@@ -191,6 +191,7 @@ fn active_in_trouble() -> Status {
         already: 12,
         replaced: 5,
         without_helper: 0,
+        expired: 0,
         failed: vec![FailedFlows {
             reason: "the kernel's table is full".into(),
             flows: 3,

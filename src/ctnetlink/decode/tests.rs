@@ -69,15 +69,15 @@ fn an_update_is_told_by_the_missing_flag_and_has_scales_and_flags() {
             state: 3,
             wscale_orig: 10,
             wscale_reply: 10,
-            flags_orig: 0x23,
-            flags_reply: 0x23,
+            flags_orig: 0x03,
+            flags_reply: 0x03,
         })
     );
     let fin = super::tests::event(&golden("update_tcp_fin_wait")).expect("a golden message");
     let ProtoInfo::Tcp(info) = fin.flow.proto else {
         panic!("TCP has a state");
     };
-    assert_eq!((info.state, info.flags_orig), (4, 0x37));
+    assert_eq!((info.state, info.flags_orig), (4, 0x07));
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //! that there is no state to exhaust and no recording to play back (rules S3, S4).
 
 use std::hash::Hasher;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use siphasher::sip::SipHasher13;
 
@@ -13,7 +13,7 @@ use super::paths::Path;
 use super::{Identity, Peer, PeerNotice};
 use crate::cache::{HashKey, Local, Replica};
 use crate::replication::session::Session;
-use crate::replication::{Circumstances, Origin};
+use crate::replication::{Circumstances, Origin, TELL_INTERVAL};
 use crate::wire::{Epoch, Greeting, PROTOCOL_VERSION};
 
 /// Epochs that were left and are never accepted again (rule S4).
@@ -30,7 +30,7 @@ impl Peer {
         who: Identity,
         local: &Local,
     ) -> Option<Greeting> {
-        if !self.is_compatible(who) || self.retired.contains(&who.epoch) {
+        if !self.is_compatible(who) || self.is_retired(at.now, who.epoch) {
             return None;
         }
         if self
@@ -62,7 +62,7 @@ impl Peer {
         greeting: &Greeting,
         local: &mut Local,
     ) -> Option<Greeting> {
-        if !self.is_compatible(who) || self.retired.contains(&who.epoch) {
+        if !self.is_compatible(who) || self.is_retired(at.now, who.epoch) {
             return None;
         }
         let is_current = self
@@ -163,6 +163,20 @@ impl Peer {
         hasher.write(&self.accepted.to_be_bytes());
         // Zero means "no session".
         hasher.finish().max(1)
+    }
+
+    /// A run that was left is never accepted again. Its hellos say that two nodes have one name,
+    /// or that somebody plays back a recording.
+    fn is_retired(&mut self, now: Instant, epoch: Epoch) -> bool {
+        let is_retired = self.retired.contains(&epoch);
+        let is_told = self
+            .retired_told_at
+            .is_some_and(|told| now < told + TELL_INTERVAL);
+        if is_retired && !is_told {
+            self.retired_told_at = Some(now);
+            self.notify(PeerNotice::Retired { name: self.name });
+        }
+        is_retired
     }
 
     fn is_compatible(&mut self, who: Identity) -> bool {

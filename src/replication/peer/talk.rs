@@ -129,19 +129,26 @@ impl Peer {
         } else {
             at.now + ACK_DELAY
         });
+        let Some(outcome) = received.judged else {
+            return;
+        };
         let flows = replica.digest().flows();
-        match received.judged {
-            Some(Outcome::Equal) => {
-                if self.verdict != Some(Outcome::Equal) {
+        let is_news = self.verdict != Some(outcome);
+        match outcome {
+            Outcome::Equal => {
+                if is_news {
                     self.notify(PeerNotice::InSync {
                         name: self.name,
                         flows,
                     });
                 }
                 self.verified_at = Some(at.now);
+                self.refused_flows = 0;
             }
-            Some(Outcome::Different) => self.notify(PeerNotice::Different { name: self.name }),
-            None => return,
+            Outcome::Different if is_news => {
+                self.notify(PeerNotice::Different { name: self.name });
+            }
+            Outcome::Different => {}
         }
         self.verdict = received.judged;
     }

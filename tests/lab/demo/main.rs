@@ -1,0 +1,129 @@
+//! The demo: two firewalls share an address, one of them dies, and the connections go on.
+//!
+//! `make demo` runs it with ctsyncd, `make demo PEER=conntrackd` with conntrackd, and
+//! `make demo PEER=none` with nothing that replicates. See the folder's `harness` for the network.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the laboratory lives in real time: it measures and awaits by the clock"
+)]
+
+#[path = "../harness/mod.rs"]
+mod harness;
+mod replication;
+mod story;
+mod verdict;
+mod view;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, ValueEnum};
+use harness::{Result, missing_packages, wait};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// What replicates between the firewalls.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum Peer {
+    /// ctsyncd.
+    Ctsyncd,
+    /// conntrackd, for comparison.
+    Conntrackd,
+    /// Nothing: shows that the connections do die.
+    None,
+}
+
+/// Watches a firewall pair fail over, on the real kernel, in network namespaces.
+#[derive(Parser, Debug)]
+struct Arguments {
+    /// What replicates between the firewalls.
+    #[arg(long, value_enum, default_value = "ctsyncd")]
+    peer: Peer,
+    /// The ctsyncd to use.
+    #[arg(long, default_value = "target/release/ctsyncd")]
+    binary: PathBuf,
+    /// TCP connections, half over IPv4 and half over IPv6.
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u16).range(2..=5000))]
+    connections: u16,
+    /// Further flows in the table, made up, as on a firewall that has been up for a while.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    flows: u32,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) if wait::is_cancelled() => {
+            complain(&format!("stopped and cleaned up ({error})"));
+            ExitCode::from(130)
+        }
+        Err(error) => {
+            complain(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// True if what should happen happened.
+fn run(arguments: &Arguments) -> Result<bool> {
+    anyhow::ensure!(
+        rustix::process::geteuid().is_root(),
+        "the demo makes network namespaces and needs root: sudo make demo"
+    );
+    let missing = missing_packages();
+    anyhow::ensure!(
+        missing.is_empty(),
+        "missing Debian packages: apt-get install {}",
+        missing.join(" ")
+    );
+    anyhow::ensure!(
+        arguments.peer != Peer::Ctsyncd || arguments.binary.is_file(),
+        "no {}: build it first (make demo does)",
+        arguments.binary.display()
+    );
+    listen_for_signals()?;
+    story::tell(arguments)
+}
+
+/// Ctrl-C and its kin make every wait of the story end; the guards then clean up.
+fn listen_for_signals() -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let mut signals = {
+        let _inside = runtime.enter();
+        [
+            SignalKind::interrupt(),
+            SignalKind::terminate(),
+            SignalKind::hangup(),
+        ]
+        .map(signal)
+        .into_iter()
+        .collect::<std::io::Result<Vec<_>>>()?
+    };
+    std::thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || {
+            runtime.block_on(async move {
+                let [interrupt, terminate, hangup] = &mut signals[..] else {
+                    return;
+                };
+                loop {
+                    tokio::select! {
+                        _ = interrupt.recv() => {}
+                        _ = terminate.recv() => {}
+                        _ = hangup.recv() => {}
+                    }
+                    wait::cancel();
+                }
+            });
+        })?;
+    Ok(())
+}
+
+fn complain(text: &str) {
+    let _ = writeln!(std::io::stderr(), "demo: {text}");
+}

@@ -1,0 +1,170 @@
+//! ctnetlink without our own decoder: attributes as the kernel sends them, so that two kernels can
+//! be compared in everything they say, and a writer for many entries.
+
+use std::collections::BTreeMap;
+
+use netlink_sys::protocols::NETLINK_NETFILTER;
+use netlink_sys::{Socket, SocketAddr};
+
+use super::namespace::Namespace;
+use super::{Context as _, Result, bail, ensure};
+
+/// `NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_GET`.
+const CT_GET: u16 = 0x101;
+/// `NLM_F_REQUEST | NLM_F_DUMP`.
+const DUMP: u16 = 0x301;
+const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+const NLA_F_NESTED: u16 = 0x8000;
+const NLA_TYPE_MASK: u16 = 0x3fff;
+/// Netlink header and `struct nfgenmsg`.
+const HEADERS: usize = 20;
+/// The kernel fits dump datagrams to at most 32 KiB; a smaller buffer would cut them silently.
+const READ: usize = 64 * 1024;
+
+/// Attribute numbers, include/uapi/linux/netfilter/nfnetlink_conntrack.h, `enum ctattr_type`.
+pub(crate) mod cta {
+    pub(crate) const TUPLE_ORIG: u16 = 1;
+    pub(crate) const STATUS: u16 = 3;
+    pub(crate) const PROTOINFO: u16 = 4;
+    pub(crate) const HELP: u16 = 5;
+    pub(crate) const TIMEOUT: u16 = 7;
+    pub(crate) const MARK: u16 = 8;
+    pub(crate) const COUNTERS_ORIG: u16 = 9;
+    pub(crate) const COUNTERS_REPLY: u16 = 10;
+    pub(crate) const USE: u16 = 11;
+    pub(crate) const ID: u16 = 12;
+    pub(crate) const TUPLE_MASTER: u16 = 14;
+    pub(crate) const ZONE: u16 = 18;
+    pub(crate) const SECCTX: u16 = 19;
+    pub(crate) const TIMESTAMP: u16 = 20;
+    pub(crate) const LABELS: u16 = 22;
+    pub(crate) const SYNPROXY: u16 = 24;
+    /// Inside PROTOINFO: `CTA_PROTOINFO_TCP`, then its flags.
+    pub(crate) const TCP: u16 = 1;
+    pub(crate) const TCP_FLAGS_ORIG: u16 = 4;
+    pub(crate) const TCP_FLAGS_REPLY: u16 = 5;
+}
+
+/// One entry: the path of each attribute through the nests, and its bytes.
+pub(crate) type Attributes = BTreeMap<Vec<u16>, Vec<u8>>;
+
+/// All entries of a namespace, by the attributes that tell them apart.
+pub(crate) fn entries(namespace: &Namespace) -> Result<BTreeMap<Vec<u8>, Attributes>> {
+    namespace.with(|| {
+        let mut table = BTreeMap::new();
+        for message in dump()? {
+            let mut entry = Attributes::new();
+            flatten(&message[HEADERS..], &mut Vec::new(), &mut entry)?;
+            let key = entry
+                .iter()
+                .filter(|(path, _)| path[0] == cta::TUPLE_ORIG || path[0] == cta::ZONE)
+                .flat_map(|(_, bytes)| bytes.iter().copied())
+                .collect();
+            table.insert(key, entry);
+        }
+        Ok(table)
+    })
+}
+
+fn dump() -> Result<Vec<Vec<u8>>> {
+    let mut socket = Socket::new(NETLINK_NETFILTER)?;
+    socket.bind_auto()?;
+    let mut request = Vec::with_capacity(HEADERS);
+    request.extend_from_slice(&u32::try_from(HEADERS)?.to_ne_bytes());
+    request.extend_from_slice(&CT_GET.to_ne_bytes());
+    request.extend_from_slice(&DUMP.to_ne_bytes());
+    request.extend_from_slice(&[0; 12]);
+    socket.send_to(&request, &SocketAddr::new(0, 0), 0)?;
+    let mut messages = Vec::new();
+    let mut buffer = Vec::with_capacity(READ);
+    loop {
+        buffer.clear();
+        socket.recv(&mut buffer, 0)?;
+        let mut rest = &buffer[..];
+        while rest.len() >= 16 {
+            let length = usize::try_from(u32::from_ne_bytes(first(rest)?))?;
+            ensure!(
+                (16..=rest.len()).contains(&length),
+                "a message within its datagram"
+            );
+            match u16::from_ne_bytes(first(&rest[4..])?) {
+                NLMSG_DONE => return Ok(messages),
+                NLMSG_ERROR => bail!("the kernel refused a dump"),
+                _ => messages.push(rest[..length].to_vec()),
+            }
+            rest = &rest[length.next_multiple_of(4).min(rest.len())..];
+        }
+    }
+}
+
+fn flatten(mut bytes: &[u8], path: &mut Vec<u16>, into: &mut Attributes) -> Result<()> {
+    while bytes.len() >= 4 {
+        let length = usize::from(u16::from_ne_bytes(first(bytes)?));
+        let kind = u16::from_ne_bytes(first(&bytes[2..])?);
+        ensure!(
+            (4..=bytes.len()).contains(&length),
+            "an attribute within its message"
+        );
+        path.push(kind & NLA_TYPE_MASK);
+        if kind & NLA_F_NESTED == 0 {
+            into.insert(path.clone(), bytes[4..length].to_vec());
+        } else {
+            flatten(&bytes[4..length], path, into)?;
+        }
+        path.pop();
+        bytes = &bytes[length.next_multiple_of(4).min(bytes.len())..];
+    }
+    Ok(())
+}
+
+fn first<const N: usize>(bytes: &[u8]) -> Result<[u8; N]> {
+    Ok(*bytes.first_chunk().context("a message was cut")?)
+}
+
+/// Sends batches of messages to the kernel; the last message of each asks for an answer. Yields
+/// how many answers were errors, and the first error number.
+pub(crate) fn write(batches: &[Vec<u8>]) -> Result<(usize, i32)> {
+    let mut socket = Socket::new(NETLINK_NETFILTER)?;
+    socket.bind_auto()?;
+    let kernel = SocketAddr::new(0, 0);
+    let (mut errors, mut example) = (0, 0);
+    let mut buffer = Vec::with_capacity(READ);
+    for batch in batches {
+        socket.send_to(batch, &kernel, 0)?;
+        let last = last_sequence(batch)?;
+        'answers: loop {
+            buffer.clear();
+            socket.recv(&mut buffer, 0)?;
+            let mut rest = &buffer[..];
+            while rest.len() >= HEADERS {
+                let length = usize::try_from(u32::from_ne_bytes(first(rest)?))?;
+                ensure!(
+                    (HEADERS..=rest.len()).contains(&length),
+                    "an answer that is whole"
+                );
+                let sequence = u32::from_ne_bytes(first(&rest[8..])?);
+                let error = i32::from_ne_bytes(first(&rest[16..])?);
+                if error != 0 {
+                    errors += 1;
+                    example = -error;
+                }
+                if sequence == last {
+                    break 'answers;
+                }
+                rest = &rest[length.next_multiple_of(4).min(rest.len())..];
+            }
+        }
+    }
+    Ok((errors, example))
+}
+
+fn last_sequence(batch: &[u8]) -> Result<u32> {
+    let (mut rest, mut last) = (batch, 0);
+    while rest.len() >= 16 {
+        let length = usize::try_from(u32::from_ne_bytes(first(rest)?))?;
+        last = u32::from_ne_bytes(first(&rest[8..])?);
+        rest = &rest[length.next_multiple_of(4).clamp(16, rest.len())..];
+    }
+    Ok(last)
+}

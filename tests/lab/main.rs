@@ -1,0 +1,20 @@
+//! The laboratory: ctsyncd on the real kernel, with real keepalived and real traffic, in network
+//! namespaces. Needs root and the packages that `harness::TOOLS` names; a test that cannot run is
+//! skipped by name.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the laboratory lives in real time: it measures and awaits by the clock"
+)]
+
+mod cluster;
+mod harness;
+
+mod commands;
+mod commit;
+mod failover;
+mod mirror;
+mod mix;
+mod overrun;
+mod replicate;
+mod restart;
