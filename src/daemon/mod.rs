@@ -19,6 +19,7 @@ use tracing::{info, warn};
 mod answer;
 mod driver;
 mod identity;
+pub mod key;
 mod port;
 mod remember;
 pub mod systemd;
@@ -92,7 +93,7 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
     let requests = Requests::spawn(done_in)?;
     let addresses = AddressWatch::spawn()?;
     let engine_settings = engine_settings(&settings, &links, requests.port_id(), &remembered)?;
-    if engine_settings.insecure {
+    if engine_settings.keyring.is_none() {
         warn!("insecure: the links are neither encrypted nor authenticated");
     }
     let engine = Engine::new(engine_settings, clock());
@@ -234,7 +235,18 @@ fn engine_settings(
     memory: &remember::Memory,
 ) -> anyhow::Result<EngineSettings> {
     let (role, term) = memory.read();
-    let Security::Insecure = settings.security;
+    let keyring = match &settings.security {
+        Security::Insecure => None,
+        Security::Sealed {
+            key_file,
+            other_key_file,
+        } => Some(key::load_ring(key_file, other_key_file.as_deref())?),
+    };
+    // With a cluster key all runs hash alike, so that no replica has to be hashed anew.
+    let hash_key = match &keyring {
+        Some(ring) => ring.primary.hash_key(),
+        None => identity::random_words()?,
+    };
     let datagram_bytes_max = links
         .iter()
         .map(|port| port.link().datagram_bytes_max())
@@ -242,7 +254,7 @@ fn engine_settings(
     Ok(EngineSettings {
         name: Name::new(settings.node.name.as_bytes()).context("[node] name is not valid")?,
         epoch: Epoch(identity::random()?),
-        hash_key: HashKey(identity::random_words()?),
+        hash_key: HashKey(hash_key),
         secret: HashKey(identity::random_words()?),
         policy: settings.policy.clone(),
         flows_max: settings.cache.flows_max,
@@ -262,7 +274,7 @@ fn engine_settings(
         scrub_interval: settings.kernel.scrub_interval,
         grace: settings.commit.grace,
         writer_port_id,
-        insecure: true,
+        keyring,
         role,
         term,
     })

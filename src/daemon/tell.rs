@@ -64,6 +64,12 @@ fn tell_peer(notice: PeerNotice) {
             peer = name.as_str(),
             "speaks protocol versions {min} to {max} and we none of them: upgrade the older node"
         ),
+        PeerNotice::Stranger { name, why } => {
+            warn!(
+                "{:?} is heard and cannot be understood: {why}",
+                name.as_str()
+            );
+        }
         PeerNotice::Retired { name } => warn!(
             "a run of {:?} that was left is heard again: two nodes with this [node] name, or a \
              recording that is played back",

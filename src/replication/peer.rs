@@ -10,6 +10,7 @@ use super::sender::{Sender, SenderCounters};
 use super::session::Session;
 use super::{Circumstances, LinkId, ReplicationSettings};
 use crate::cache::{Local, Replica};
+use crate::wire::seal::SealError;
 use crate::wire::{Epoch, Name, Outcome};
 
 mod meet;
@@ -25,7 +26,7 @@ const SILENCE: Duration = Duration::from_secs(3);
 const NOTICES_MAX: usize = 8;
 
 /// What is fixed about a peer.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct PeerSettings {
     /// Its bit in the masks of tombstones.
     pub(super) bit: u8,
@@ -33,10 +34,9 @@ pub(super) struct PeerSettings {
     pub(super) replication: ReplicationSettings,
 }
 
-/// Who a hello or greeting says it is from.
+/// Who a hello or greeting is from.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Identity {
-    pub(super) name: Name,
+pub(super) struct Who {
     pub(super) epoch: Epoch,
     pub(super) versions: (u8, u8),
 }
@@ -79,6 +79,13 @@ pub enum PeerNotice {
     NoRoom {
         /// The node.
         name: Name,
+    },
+    /// Somebody is heard who has no key of ours, or we none of theirs.
+    Stranger {
+        /// Who they say they are.
+        name: Name,
+        /// What is wrong.
+        why: SealError,
     },
     /// Another node has our name.
     DuplicateName {
@@ -128,6 +135,7 @@ pub struct Peer {
 
 impl Peer {
     pub(super) fn new(name: Name, settings: PeerSettings, now: Instant) -> Self {
+        let paths = vec![Path::default(); usize::from(settings.replication.links)];
         Self {
             name,
             settings,
@@ -138,7 +146,7 @@ impl Peer {
             greeted_at: None,
             retired_told_at: None,
             session: None,
-            paths: vec![Path::default(); usize::from(settings.replication.links)],
+            paths,
             heard_at: None,
             told: None,
             replica: None,

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use super::keys::{Replays, SessionKeys};
 use super::receiver::Receiver;
 use super::sender::Sender;
 use crate::wire::Epoch;
@@ -28,6 +29,10 @@ pub(super) struct Session {
     pub(super) ours: u64,
     /// How we address them.
     pub(super) theirs: u64,
+    /// Keys of the session.
+    pub(super) keys: SessionKeys,
+    /// Control datagrams received.
+    pub(super) replays: Replays,
     /// Control datagrams sent.
     pub(super) number: u64,
     /// What they said they hold of our flows.
@@ -48,19 +53,36 @@ pub(super) struct Session {
     answers: VecDeque<u64>,
 }
 
+/// What two greetings have agreed on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms {
+    /// Their run.
+    pub(super) epoch: Epoch,
+    /// How they address us.
+    pub(super) ours: u64,
+    /// How we address them.
+    pub(super) theirs: u64,
+    /// What they hold of our flows.
+    pub(super) have: u64,
+    /// Their window.
+    pub(super) window: u32,
+}
+
 impl Session {
-    pub(super) fn new(
-        epoch: Epoch,
-        ours: u64,
-        theirs: u64,
-        have: u64,
-        window: u32,
-        high: u64,
-    ) -> Self {
+    pub(super) fn new(terms: Terms, keys: SessionKeys, high: u64) -> Self {
+        let Terms {
+            epoch,
+            ours,
+            theirs,
+            have,
+            window,
+        } = terms;
         Self {
             epoch,
             ours,
             theirs,
+            keys,
+            replays: Replays::default(),
             number: 0,
             have,
             window,

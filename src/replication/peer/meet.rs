@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 use siphasher::sip::SipHasher13;
 
 use super::paths::Path;
-use super::{Identity, Peer, PeerNotice};
+use super::{Peer, PeerNotice, Who};
 use crate::cache::{HashKey, Local, Replica};
-use crate::replication::session::Session;
+use crate::replication::keys::SessionKeys;
+use crate::replication::session::{Session, Terms};
 use crate::replication::{Circumstances, Origin, TELL_INTERVAL};
-use crate::wire::{Epoch, Greeting, PROTOCOL_VERSION};
+use crate::wire::{Epoch, Greeting, Identity, PROTOCOL_VERSION};
 
 /// Epochs that were left and are never accepted again (rule S4).
 pub(super) const RETIRED_MAX: usize = 64;
@@ -27,7 +28,7 @@ impl Peer {
         &mut self,
         at: Circumstances,
         origin: Origin,
-        who: Identity,
+        who: Who,
         local: &Local,
     ) -> Option<Greeting> {
         if !self.is_compatible(who) || self.is_retired(at.now, who.epoch) {
@@ -58,7 +59,7 @@ impl Peer {
         &mut self,
         at: Circumstances,
         origin: Origin,
-        who: Identity,
+        who: Who,
         greeting: &Greeting,
         local: &mut Local,
     ) -> Option<Greeting> {
@@ -72,7 +73,7 @@ impl Peer {
         let is_echo = greeting.echo == Some(self.token(Token::Challenge, who.epoch));
         let is_accepted = is_echo && !is_current;
         if is_accepted {
-            self.accept(at, origin, greeting, local);
+            self.accept(at, origin, who.epoch, greeting, local);
         }
         (is_accepted || greeting.echo.is_none())
             .then(|| self.greeting(who.epoch, Some(greeting.challenge), local))
@@ -82,6 +83,7 @@ impl Peer {
         &mut self,
         at: Circumstances,
         origin: Origin,
+        epoch: Epoch,
         greeting: &Greeting,
         local: &mut Local,
     ) {
@@ -91,16 +93,21 @@ impl Peer {
             Some(replica) => replica.rehash(key),
             None => self.replica = Some(Replica::new(key, self.settings.replication.flows_max)),
         }
-        let ours = self.token(Token::Session, greeting.epoch);
+        let terms = Terms {
+            epoch,
+            ours: self.token(Token::Session, epoch),
+            theirs: greeting.session,
+            have: greeting.have,
+            window: greeting.window,
+        };
         self.accepted += 1;
-        let session = Session::new(
-            greeting.epoch,
-            ours,
-            greeting.session,
-            greeting.have,
-            greeting.window,
-            self.high,
-        );
+        let replication = &self.settings.replication;
+        let theirs = Identity {
+            name: self.name,
+            epoch,
+        };
+        let keys = SessionKeys::new(replication.keyring.as_ref(), &replication.identity, &theirs);
+        let session = Session::new(terms, keys, self.high);
         self.session = Some(session);
         self.paths.fill(Path::default());
         self.paths[usize::from(origin.link.0)].address = Some(origin.address);
@@ -108,7 +115,7 @@ impl Peer {
         (self.verdict, self.refused_flows) = (None, 0);
         self.notify(PeerNotice::SessionStarted {
             name: self.name,
-            epoch: greeting.epoch,
+            epoch,
         });
         self.on_timeout(at, local);
     }
@@ -133,10 +140,10 @@ impl Peer {
             Some(_) | None => self.token(Token::Session, to_epoch),
         };
         Greeting {
-            from: ours.name,
-            epoch: ours.epoch,
-            to: self.name,
-            to_epoch,
+            to: Identity {
+                name: self.name,
+                epoch: to_epoch,
+            },
             challenge: self.token(Token::Challenge, to_epoch),
             echo,
             session,
@@ -179,7 +186,7 @@ impl Peer {
         is_retired
     }
 
-    fn is_compatible(&mut self, who: Identity) -> bool {
+    fn is_compatible(&mut self, who: Who) -> bool {
         let (min, max) = who.versions;
         if (min..=max).contains(&PROTOCOL_VERSION) {
             self.incompatible = None;
