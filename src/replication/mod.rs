@@ -11,8 +11,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::cache::{HashKey, Local, Secs};
-use crate::wire::seal::{Keyring, SealError};
-use crate::wire::{Frame, Frames, Greeting, Header, Hello, Identity, Kind, PROTOCOL_VERSION};
+use crate::wire::seal::{Keyring, SealError, TAG_BYTES};
+use crate::wire::{Ack, Frame, Frames, Greeting, Header, Hello, Identity, Kind, PROTOCOL_VERSION};
 
 pub mod counters;
 mod keys;
@@ -23,6 +23,9 @@ mod sender;
 mod session;
 mod strangers;
 mod window;
+
+#[cfg(test)]
+mod attacks;
 
 pub use counters::Counters;
 pub use peer::{Peer, PeerNotice};
@@ -74,7 +77,8 @@ pub struct ReplicationSettings {
     pub secret: HashKey,
     /// Number of links.
     pub links: u8,
-    /// Most data packet numbers that one peer may have under way to us (rule W1).
+    /// Most data packet numbers that one peer may have under way to us (rule W1); fewer are offered
+    /// if the ack of so many would not fit in a datagram.
     pub window: u32,
     /// Most bytes of a datagram.
     pub datagram_bytes_max: usize,
@@ -127,7 +131,10 @@ const NOTICES_MAX: usize = 64;
 impl Replication {
     /// Nobody heard of yet.
     #[must_use]
-    pub fn new(settings: ReplicationSettings, now: Instant) -> Self {
+    pub fn new(mut settings: ReplicationSettings, now: Instant) -> Self {
+        let tag = settings.keyring.as_ref().map_or(0, |_| TAG_BYTES);
+        let fitting = Ack::window_that_fits(settings.datagram_bytes_max - tag);
+        settings.window = settings.window.min(fitting);
         Self {
             settings,
             peers: Vec::with_capacity(PEERS_MAX),
@@ -254,13 +261,24 @@ impl Replication {
                 return;
             }
         };
+        let number = header.number;
         for frame in Frames::new(body) {
             match frame {
                 Ok(Frame::Hello(hello)) if header.kind == Kind::Hello => {
-                    self.on_hello(at, origin, sender, &hello, local);
+                    let who = Who {
+                        epoch: sender.epoch,
+                        versions: (hello.version_min, hello.version_max),
+                        number,
+                    };
+                    self.on_hello(at, origin, sender, who, local);
                 }
                 Ok(Frame::Greeting(greeting)) if header.kind == Kind::Greeting => {
-                    self.on_greeting(at, origin, sender, &greeting, local);
+                    let who = Who {
+                        epoch: sender.epoch,
+                        versions: (greeting.version_min, greeting.version_max),
+                        number,
+                    };
+                    self.on_greeting(at, origin, sender, who, &greeting, local);
                 }
                 Ok(_) => self.counters.unknown_frames += 1,
                 Err(error) => self.counters.refuse(error),
@@ -398,13 +416,9 @@ impl Replication {
         at: Circumstances,
         origin: Origin,
         sender: Identity,
-        hello: &Hello,
+        who: Who,
         local: &mut Local,
     ) {
-        let who = Who {
-            epoch: sender.epoch,
-            versions: (hello.version_min, hello.version_max),
-        };
         let Some(index) = self.admit(at, sender, local) else {
             return;
         };
@@ -421,6 +435,7 @@ impl Replication {
         at: Circumstances,
         origin: Origin,
         sender: Identity,
+        who: Who,
         greeting: &Greeting,
         local: &mut Local,
     ) {
@@ -428,14 +443,14 @@ impl Replication {
             self.counters.not_for_us += 1;
             return;
         }
-        let who = Who {
-            epoch: sender.epoch,
-            versions: (greeting.version_min, greeting.version_max),
-        };
         let Some(index) = self.admit(at, sender, local) else {
             return;
         };
         let peer = &mut self.peers[index];
+        if !peer.is_new_greeting(who) {
+            self.counters.replays += 1;
+            return;
+        }
         if let Some(answer) = peer.on_greeting(at, origin, who, greeting, local) {
             self.greet(origin, answer);
         }

@@ -28,7 +28,10 @@ pub const CLUSTER_KEY_BYTES: usize = 32;
 
 /// The secret that the nodes of a cluster share.
 #[derive(Clone, PartialEq, Eq)]
-pub struct ClusterKey([u8; CLUSTER_KEY_BYTES]);
+pub struct ClusterKey {
+    id: u8,
+    bytes: [u8; CLUSTER_KEY_BYTES],
+}
 
 /// The cluster keys of a node: one to seal with, and while keys are rotated another that is
 /// accepted as well.
@@ -103,16 +106,18 @@ impl ClusterKey {
     /// A key from its bytes.
     #[must_use]
     pub fn new(bytes: [u8; CLUSTER_KEY_BYTES]) -> Self {
-        Self(bytes)
+        let mut key = Self { id: 0, bytes };
+        let mut id = [0];
+        key.derive("id", &[], &mut id);
+        key.id = id[0].max(1);
+        key
     }
 
     /// Number by which a header names the key, 1 to 255: a hash, so that different keys mostly have
     /// different numbers.
     #[must_use]
     pub fn id(&self) -> u8 {
-        let mut id = [0];
-        self.derive("id", &[], &mut id);
-        id[0].max(1)
+        self.id
     }
 
     /// Key of the flow hashes of all nodes that have this cluster key (rule S8).
@@ -150,7 +155,7 @@ impl ClusterKey {
         self.derive(label, identities, &mut bytes);
         let key = UnboundKey::new(&AES_256_GCM, &bytes).expect("a key of its length");
         SealKey {
-            id: self.id(),
+            id: self.id,
             key: LessSafeKey::new(key),
         }
     }
@@ -167,7 +172,7 @@ impl ClusterKey {
             put(identity.name.as_str().as_bytes());
             put(&identity.epoch.0);
         }
-        let secret = Salt::new(HKDF_SHA256, b"ctsyncd protocol 1").extract(&self.0);
+        let secret = Salt::new(HKDF_SHA256, b"ctsyncd protocol 1").extract(&self.bytes);
         let info = [info.as_slice()];
         let material = secret
             .expand(&info, Length(out.len()))
@@ -358,7 +363,8 @@ mod tests {
         assert_eq!(other.open(&header, &mut datagram), Err(SealError::Forged));
     }
 
-    /// Frozen: another implementation must make the same.
+    /// Frozen: another implementation must make the same. The values are of one that was written for
+    /// this, in Python from RFC 5869, FIPS 197 and SP 800-38D.
     #[test]
     fn the_derivation_is_frozen() {
         assert_eq!(key(1).id(), FROZEN_ID);
@@ -368,9 +374,10 @@ mod tests {
         let hex: String = datagram.iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(hex, FROZEN_DATAGRAM);
     }
-    const FROZEN_ID: u8 = 0;
-    const FROZEN_HASH_KEY: [u64; 2] = [0, 0];
-    const FROZEN_DATAGRAM: &str = "";
+    const FROZEN_ID: u8 = 172;
+    const FROZEN_HASH_KEY: [u64; 2] = [0x051a_da7e_8a4f_7115, 0xfe93_db19_74ab_e58b];
+    const FROZEN_DATAGRAM: &str = "c75d0104ac000000000000000500000000000000010000000000000001\
+        123271d7cae32efecb9379817469de50c85b1f1931ddb3";
 
     #[test]
     fn secrets_are_not_printed() {
