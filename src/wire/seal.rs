@@ -1,7 +1,7 @@
 //! Sealing: encryption and authentication of datagrams with keys made from the cluster's.
 //!
 //! The body of a datagram is encrypted with AES-256-GCM, its header is authenticated with it.
-//! `docs/protocol.md` section 8 states the scheme. Keys are made by HKDF-SHA256 from the 32 bytes
+//! `docs/protocol.md` section 16 states the scheme. Keys are made by HKDF-SHA256 from the 32 bytes
 //! of the cluster key; their labels name what they are for, so that no two uses share one:
 //!
 //! | label | and | seals | nonce counts |
