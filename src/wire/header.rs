@@ -92,7 +92,7 @@ impl Header {
 
     /// Bytes of the header.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         match (self.kind, &self.sender) {
             (Kind::Data, _) => DATA_HEADER_BYTES,
             (_, None) => CONTROL_HEADER_BYTES,
@@ -227,7 +227,7 @@ mod tests {
             };
             let mut out = Vec::new();
             header.emit(&mut out);
-            assert_eq!((out.len(), header.len()), (bytes, bytes));
+            assert_eq!((out.len(), header.bytes()), (bytes, bytes));
             out.extend_from_slice(b"body");
             assert_eq!(Header::parse(&out), Ok((header, &b"body"[..])));
         }

@@ -211,7 +211,7 @@ impl SealKey {
     /// When the datagram is shorter than its header, or the header names another key.
     pub fn seal(&self, header: &Header, datagram: &mut Vec<u8>) {
         assert_eq!(header.seal, self.id, "the header names the key");
-        let (clear, body) = datagram.split_at_mut(header.len());
+        let (clear, body) = datagram.split_at_mut(header.bytes());
         let tag = self
             .key
             .seal_in_place_separate_tag(nonce(header), Aad::from(&*clear), body)
@@ -226,7 +226,7 @@ impl SealKey {
     /// When it was not sealed with this key, or changed since.
     pub fn open<'a>(&self, header: &Header, datagram: &'a mut [u8]) -> Result<&'a [u8], SealError> {
         let (clear, body) = datagram
-            .split_at_mut_checked(header.len())
+            .split_at_mut_checked(header.bytes())
             .ok_or(SealError::Forged)?;
         let opened = self
             .key
@@ -305,7 +305,7 @@ mod tests {
         let session = key(7).session(&a, &b);
         let (header, datagram) = sealed(3, &session);
         assert!(!datagram.windows(7).any(|part| part == b"records"));
-        assert_eq!(datagram.len(), header.len() + 7 + TAG_BYTES);
+        assert_eq!(datagram.len(), header.bytes() + 7 + TAG_BYTES);
         assert_eq!(
             session.open(&header, &mut datagram.clone()),
             Ok(&b"records"[..])
