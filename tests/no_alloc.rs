@@ -18,6 +18,7 @@ use ctsyncd::engine::{Engine, EngineSettings};
 use ctsyncd::flow::filter::Policy;
 use ctsyncd::flow::{EventKind, Flow, FlowEvent, Present, Rare, Status, Tuple};
 use ctsyncd::replication::LinkId;
+use ctsyncd::wire::seal::{ClusterKey, Keyring};
 use ctsyncd::wire::{Epoch, Name};
 
 /// Counts per thread, so that the test harness does not count.
@@ -81,7 +82,10 @@ impl Node {
             scrub_interval: Duration::from_secs(1 << 20),
             grace: Duration::from_secs(180),
             writer_port_id: 7,
-            insecure: true,
+            keyring: Some(Keyring {
+                primary: ClusterKey::new([7; 32]),
+                other: None,
+            }),
             role: Role::Standby,
             term: 0,
         };
@@ -134,9 +138,12 @@ impl Pair {
                     is_busy = true;
                     self.datagrams += 1;
                     let link = LinkId(0);
-                    self.nodes[1 - from]
-                        .engine
-                        .handle_datagram(self.now, link, address, &self.out);
+                    self.nodes[1 - from].engine.handle_datagram(
+                        self.now,
+                        link,
+                        address,
+                        &mut self.out,
+                    );
                 }
             }
         }

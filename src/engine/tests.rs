@@ -79,7 +79,7 @@ impl Node {
             scrub_interval: 3600 * SECOND,
             grace: 180 * SECOND,
             writer_port_id: 7,
-            insecure: true,
+            keyring: None,
             role: Role::Standby,
             term: 0,
         };
@@ -262,7 +262,7 @@ impl World {
                             self.now,
                             LinkId(0),
                             address,
-                            datagram,
+                            &mut datagram.clone(),
                         );
                     }
                 }

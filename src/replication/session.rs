@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::LinkId;
+use super::keys::{Replays, SessionKeys};
 use super::receiver::Receiver;
 use super::sender::Sender;
 use crate::wire::Epoch;
@@ -32,6 +33,12 @@ pub(super) struct Session {
     pub(super) ours: u64,
     /// How we address them.
     pub(super) theirs: u64,
+    /// Keys of the session.
+    pub(super) keys: SessionKeys,
+    /// Highest number of their hellos.
+    pub(super) hello_number: u64,
+    /// Control datagrams received.
+    pub(super) replays: Replays,
     /// Control datagrams sent.
     pub(super) number: u64,
     /// What they said they hold of our flows.
@@ -69,19 +76,37 @@ pub(super) struct SentPing {
     pub(super) at: Instant,
 }
 
+/// What two greetings have agreed on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms {
+    /// Their run.
+    pub(super) epoch: Epoch,
+    /// How they address us.
+    pub(super) ours: u64,
+    /// How we address them.
+    pub(super) theirs: u64,
+    /// What they hold of our flows.
+    pub(super) have: u64,
+    /// Their window.
+    pub(super) window: u32,
+}
+
 impl Session {
-    pub(super) fn new(
-        epoch: Epoch,
-        ours: u64,
-        theirs: u64,
-        have: u64,
-        window: u32,
-        high: u64,
-    ) -> Self {
+    pub(super) fn new(terms: Terms, keys: SessionKeys, high: u64) -> Self {
+        let Terms {
+            epoch,
+            ours,
+            theirs,
+            have,
+            window,
+        } = terms;
         Self {
             epoch,
             ours,
             theirs,
+            keys,
+            hello_number: 0,
+            replays: Replays::default(),
             number: 0,
             have,
             window,
@@ -153,9 +178,22 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::{Identity, Name};
 
     fn session() -> Session {
-        Session::new(Epoch([1; 16]), 1, 2, 0, 64, 0)
+        let terms = Terms {
+            epoch: Epoch([1; 16]),
+            ours: 1,
+            theirs: 2,
+            have: 0,
+            window: 64,
+        };
+        let identity = Identity {
+            name: Name::new(b"fw1").expect("a valid name"),
+            epoch: Epoch([9; 16]),
+        };
+        let keys = SessionKeys::new(None, &identity, &identity);
+        Session::new(terms, keys, 0)
     }
 
     #[test]

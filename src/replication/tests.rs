@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::flow::{EventKind, Flow, FlowEvent, Rare, Tuple};
+use crate::wire::{Epoch, Name};
 
 const MILLI: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -28,10 +29,9 @@ struct Node {
 
 impl Node {
     fn new(name: &str, run: u8, links: u8, now: Instant) -> Self {
-        let name = Name::new(name.as_bytes()).expect("a valid name");
         let settings = ReplicationSettings {
-            name,
-            epoch: Epoch([run; 16]),
+            identity: identity(name, run),
+            keyring: None,
             secret: HashKey([u64::from(run), 77]),
             links,
             window: 64,
@@ -80,7 +80,7 @@ impl Node {
         let at = self.at(now);
         let Datagram { link, bytes } = datagram;
         self.replication
-            .handle_datagram(at, *link, from, bytes, &mut self.local);
+            .handle_datagram(at, *link, from, &mut bytes.clone(), &mut self.local);
     }
 
     fn add_flow(&mut self, now: Instant, number: u16) {
@@ -193,7 +193,7 @@ impl Pair {
     }
 
     fn restart(&mut self, at: usize, run: u8, links: u8) {
-        let name = self.nodes[at].replication.settings.name;
+        let name = self.nodes[at].replication.settings.identity.name;
         self.nodes[at] = Node::new(name.as_str(), run, links, self.now);
     }
 
@@ -294,21 +294,19 @@ fn a_hello_proves_nothing_and_ends_no_session() {
 fn a_greeting_without_the_challenge_is_not_believed() {
     let now = start();
     let mut node = Node::new("fw1", 1, 1, now);
-    let name = Name::new(b"fw2").expect("a valid name");
     for echo in [None, Some(12345)] {
         let mut bytes = Vec::new();
         Header {
             kind: Kind::Greeting,
+            seal: 0,
             session: 0,
             number: 1,
             floor: 0,
+            sender: Some(identity("fw2", 2)),
         }
         .emit(&mut bytes);
         Greeting {
-            from: name,
-            epoch: Epoch([2; 16]),
-            to: node.replication.settings.name,
-            to_epoch: node.replication.settings.epoch,
+            to: node.replication.settings.identity,
             challenge: 5,
             echo,
             session: 6,
@@ -407,23 +405,29 @@ fn a_node_with_our_name_is_told_of_and_not_met() {
     for node in &mut pair.nodes {
         assert!(node.replication.peers().is_empty());
         assert_eq!(node.replication.counters().own_name, 1);
-        let name = node.replication.settings.name;
+        let name = node.replication.settings.identity.name;
         assert_eq!(node.notices(), [PeerNotice::DuplicateName { name }]);
     }
+}
+
+fn identity(name: &str, run: u8) -> Identity {
+    let name = Name::new(name.as_bytes()).expect("a valid name");
+    let epoch = Epoch([run; 16]);
+    Identity { name, epoch }
 }
 
 fn hello(name: &str, run: u8, versions: (u8, u8)) -> Datagram {
     let mut bytes = Vec::new();
     Header {
         kind: Kind::Hello,
+        seal: 0,
         session: 0,
         number: 1,
         floor: 0,
+        sender: Some(identity(name, run)),
     }
     .emit(&mut bytes);
     Hello {
-        name: Name::new(name.as_bytes()).expect("a valid name"),
-        epoch: Epoch([run; 16]),
         version_min: versions.0,
         version_max: versions.1,
         features: 0,

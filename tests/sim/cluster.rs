@@ -11,7 +11,8 @@ use ctsyncd::flow::Flow;
 use ctsyncd::flow::filter::Policy;
 use ctsyncd::replication::{LinkId, PeerNotice};
 use ctsyncd::wire::header::Kind;
-use ctsyncd::wire::{DATAGRAM_BYTES_MAX, Epoch, Header, Name, Record, Records};
+use ctsyncd::wire::seal::{ClusterKey, Keyring};
+use ctsyncd::wire::{DATAGRAM_BYTES_MAX, Epoch, Header, Identity, Name, Record, Records};
 
 use crate::kernel::{Delivery, Kernel, PORT_ID, ordered};
 use crate::links::{InFlight, Links};
@@ -33,6 +34,10 @@ pub(crate) struct Options {
     pub(crate) datagram_bytes_max: usize,
     /// Room in the tables of all nodes but the first.
     pub(crate) flows_max: u32,
+    /// Datagrams on which a bit is flipped or whose end is missing; only with `is_sealed`.
+    pub(crate) damage_percent: u32,
+    /// The nodes share a cluster key.
+    pub(crate) is_sealed: bool,
     pub(crate) seed: u64,
 }
 
@@ -50,6 +55,8 @@ impl Default for Options {
             links: 1,
             datagram_bytes_max: 200,
             flows_max: 1000,
+            damage_percent: 0,
+            is_sealed: true,
             seed: 1,
         }
     }
@@ -66,6 +73,7 @@ struct Node {
     engine: Option<Engine>,
     kernel: Kernel,
     name: Name,
+    number: u8,
     runs: u64,
     /// Jobs of this run that have not ended.
     jobs: BTreeSet<JobId>,
@@ -73,6 +81,19 @@ struct Node {
     term: u64,
     /// (session, number) of each marker sent, and the table at that moment.
     marked: VecDeque<((u64, u64), Table)>,
+}
+
+impl Node {
+    /// Of its present run.
+    fn identity(&self) -> Identity {
+        let mut epoch = [0; 16];
+        epoch[..8].copy_from_slice(&u64::from(self.number).to_be_bytes());
+        epoch[8..].copy_from_slice(&self.runs.to_be_bytes());
+        Identity {
+            name: self.name,
+            epoch: Epoch(epoch),
+        }
+    }
 }
 
 /// The world.
@@ -99,6 +120,7 @@ impl Cluster {
             engine: None,
             kernel: Kernel::default(),
             name: Name::new(format!("fw{at}").as_bytes()).expect("a valid name"),
+            number: at as u8 + 1,
             runs: 0,
             jobs: BTreeSet::new(),
             term: 0,
@@ -348,12 +370,10 @@ impl Cluster {
         node.runs += 1;
         node.jobs.clear();
         node.term = 0;
-        let mut epoch = [0; 16];
-        epoch[0] = at as u8 + 1;
-        epoch[8..].copy_from_slice(&node.runs.to_be_bytes());
+        let epoch = node.identity().epoch;
         let settings = EngineSettings {
             name: node.name,
-            epoch: Epoch(epoch),
+            epoch,
             hash_key: HashKey([self.rng.next(), 1]),
             secret: HashKey([self.rng.next(), 2]),
             policy: Policy::Everything,
@@ -371,7 +391,10 @@ impl Cluster {
             scrub_interval: Duration::from_secs(60),
             grace: Duration::from_secs(180),
             writer_port_id: PORT_ID,
-            insecure: true,
+            keyring: self.options.is_sealed.then(|| Keyring {
+                primary: cluster_key(),
+                other: None,
+            }),
             role: Role::Standby,
             term: 0,
         };
@@ -410,7 +433,7 @@ impl Cluster {
             .unwrap_or(end);
         self.now = next.max(self.now + Duration::from_micros(1)).min(end);
         while let Some(arrived) = self.links.arrived(self.now) {
-            self.receive(&arrived);
+            self.receive(arrived);
         }
         for at in 0..self.nodes.len() {
             let node = &mut self.nodes[at];
@@ -430,12 +453,16 @@ impl Cluster {
         }
     }
 
-    fn receive(&mut self, arrived: &InFlight) {
-        let &InFlight { from, to, link, .. } = arrived;
+    fn receive(&mut self, arrived: InFlight) {
         if self.rng.percent(self.options.corrupt_percent) {
-            self.receive_corrupted(arrived);
+            self.receive_corrupted(&arrived);
         }
-        let datagram = &arrived.datagram[..];
+        let InFlight {
+            from,
+            to,
+            link,
+            mut datagram,
+        } = arrived;
         let name = self.nodes[from].name;
         let Some(engine) = &mut self.nodes[to].engine else {
             return;
@@ -445,14 +472,17 @@ impl Cluster {
             peer.map(|peer| (peer.verified_at(), peer.high()))
         };
         let before = proofs(engine);
-        engine.handle_datagram(self.now, LinkId(link), address(from, link), datagram);
+        let header = Header::parse(&datagram).map(|(header, _)| header);
+        let address = address(from, link);
+        engine.handle_datagram(self.now, LinkId(link), address, &mut datagram);
         let after = proofs(engine);
         let is_proven = after.map(|(verified, _)| verified) != before.map(|(verified, _)| verified);
         if let (Some((_, old)), Some((_, new))) = (before, after) {
             assert!(old <= new, "seed {}: stamps only grow", self.options.seed);
         }
         if is_proven {
-            self.check_proof(from, to, datagram);
+            let header = header.expect("was just judged");
+            self.check_proof(from, to, (header.session, header.number));
         }
         self.drain(to);
     }
@@ -486,15 +516,13 @@ impl Cluster {
         };
         let before = state(engine);
         let from = address(arrived.from, arrived.link);
-        engine.handle_datagram(self.now, LinkId(arrived.link), from, &datagram);
+        engine.handle_datagram(self.now, LinkId(arrived.link), from, &mut datagram);
         let seed = self.options.seed;
         assert_eq!(state(engine), before, "seed {seed}: {datagram:?} counts");
     }
 
     /// "Equal" must be true, flow by flow, for the table as it was when the marker was sent.
-    fn check_proof(&mut self, from: usize, to: usize, datagram: &[u8]) {
-        let (header, _) = Header::parse(datagram).expect("was just judged");
-        let key = (header.session, header.number);
+    fn check_proof(&mut self, from: usize, to: usize, key: (u64, u64)) {
         let marked = self.nodes[from]
             .marked
             .iter()
@@ -519,6 +547,10 @@ impl Cluster {
 
     fn drain(&mut self, at: usize) {
         let mut out = Vec::new();
+        let identities: Vec<_> = std::iter::once(at)
+            .chain((0..self.nodes.len()).filter(|&other| other != at))
+            .map(|node| self.nodes[node].identity())
+            .collect();
         let seed = self.options.seed;
         let node = &mut self.nodes[at];
         let Some(engine) = &mut node.engine else {
@@ -530,7 +562,8 @@ impl Cluster {
         // A multicast link: everybody gets everything and drops what is not for it.
         while let Some(transmit) = engine.poll_transmit(self.now, &mut out) {
             assert!(out.len() <= DATAGRAM_BYTES_MAX, "seed {seed}: too long");
-            if note_marker(&mut node.marked, engine, &out) && node.kernel.is_told() {
+            let has_marker = note_marker(&mut node.marked, engine, &out, &identities);
+            if has_marker && node.kernel.is_told() {
                 let is_true = local_table(engine) == node.kernel.flows();
                 assert!(
                     is_true,
@@ -544,11 +577,15 @@ impl Cluster {
                         let delay = Duration::from_micros(
                             50 + self.rng.below(self.options.delay_ms_max * 1000),
                         );
+                        let mut datagram = out.clone();
+                        if self.rng.percent(self.options.damage_percent) {
+                            damage(&mut self.rng, &mut datagram);
+                        }
                         let datagram = InFlight {
                             from: at,
                             to,
                             link: transmit.link.0,
-                            datagram: out.clone(),
+                            datagram,
                         };
                         self.links.send(self.now + delay, datagram);
                     }
@@ -575,15 +612,33 @@ impl Cluster {
     }
 }
 
-/// Remembers the table if the datagram carries a marker; says whether it does.
+/// Remembers the table if the datagram carries a marker; says whether it does. `identities`: the
+/// sender's, then those of the others.
 fn note_marker(
     marked: &mut VecDeque<((u64, u64), Table)>,
     engine: &Engine,
     datagram: &[u8],
+    identities: &[Identity],
 ) -> bool {
     let (header, body) = Header::parse(datagram).expect("engines send well-formed datagrams");
+    if header.kind != Kind::Data {
+        return false;
+    }
+    let mut bodies = match header.seal {
+        0 => vec![body.to_vec()],
+        _ => identities[1..]
+            .iter()
+            .filter_map(|to| {
+                let key = cluster_key().session(&identities[0], to);
+                let mut sealed = datagram.to_vec();
+                Some(key.open(&header, &mut sealed).ok()?.to_vec())
+            })
+            .collect(),
+    };
+    // What goes to a run that has ended meanwhile is sealed for that, and nobody judges it.
+    let body = bodies.pop().unwrap_or_default();
     let is_marker = |record| matches!(record, Ok(Record::Marker(_)));
-    let has_marker = header.kind == Kind::Data && Records::new(body).any(is_marker);
+    let has_marker = Records::new(&body).any(is_marker);
     if has_marker {
         if marked.len() == MARKED_MAX {
             marked.pop_front();
@@ -591,6 +646,20 @@ fn note_marker(
         marked.push_back(((header.session, header.number), local_table(engine)));
     }
     has_marker
+}
+
+fn cluster_key() -> ClusterKey {
+    ClusterKey::new([0x5a; 32])
+}
+
+/// Flips a bit, or cuts the end off.
+fn damage(rng: &mut Rng, datagram: &mut Vec<u8>) {
+    let at = rng.below(datagram.len() as u64) as usize;
+    if rng.percent(50) {
+        datagram[at] ^= 1 << rng.below(8);
+    } else {
+        datagram.truncate(at);
+    }
 }
 
 fn local_table(engine: &Engine) -> Table {

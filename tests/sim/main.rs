@@ -46,6 +46,12 @@ fn live(seed: u64, licensed: bool) {
         links: 1 + rng.below(2) as u8,
         datagram_bytes_max: 130 + rng.below(200) as usize,
         delay_ms_max: 1 + rng.below(20),
+        is_sealed: seed.is_multiple_of(2),
+        damage_percent: if seed.is_multiple_of(2) {
+            rng.below(6) as u32
+        } else {
+            0
+        },
         seed,
         ..Options::default()
     };
@@ -73,6 +79,10 @@ fn live(seed: u64, licensed: bool) {
             37 => cluster.flush_local(node),
             38 | 39 => cluster.stray(node),
             _ => cluster.replay(5),
+        }
+        if options.is_sealed {
+            // With a key recordings of any time are harmless, so they come all the time.
+            cluster.replay(rng.below(4));
         }
         cluster.run(Duration::from_millis(rng.below(300)));
     }

@@ -8,21 +8,32 @@ use crate::replication::{Circumstances, Counters, Origin, Transmit};
 use crate::wire::{Ack, Frame, Frames, Header, Kind, Outcome, Ping};
 
 impl Peer {
-    /// A datagram of our session.
+    /// A datagram of our session: nothing that does not open changes anything (rule S6).
     pub(in crate::replication) fn on_datagram(
         &mut self,
         at: Circumstances,
         origin: Origin,
         header: &Header,
-        body: &[u8],
+        datagram: &mut [u8],
         local: &mut Local,
         counters: &mut Counters,
     ) {
+        let Some(session) = &mut self.session else {
+            return;
+        };
+        let body = match session.keys.open(header, datagram) {
+            Ok(body) => body,
+            Err(error) => return counters.refuse_seal(error),
+        };
+        if header.kind == Kind::Control && !session.replays.take(header.number) {
+            counters.replays += 1;
+            return;
+        }
+        if header.kind == Kind::Data {
+            return self.on_data(at, origin, header, body, counters);
+        }
         self.heard_at = Some(at.now);
         self.paths[usize::from(origin.link.0)].address = Some(origin.address);
-        if header.kind == Kind::Data {
-            return self.on_data(at, header, body, counters);
-        }
         for frame in Frames::new(body) {
             match frame {
                 Ok(Frame::Ack(ack)) => self.on_ack(at, &ack, local, counters),
@@ -46,8 +57,8 @@ impl Peer {
         let replica = self.replica.as_ref()?;
         let session = self.session.as_mut()?;
         if let Some(answer) = session.take_due_ack(at.now) {
-            Self::control_header(session, out);
-            session.receiver.ack(replica, answer.clock).emit(out);
+            let ack = session.receiver.ack(replica, answer.clock);
+            Self::control(session, out, |out| ack.emit(out));
             let back = answer
                 .link
                 .and_then(|link| Some((link, self.paths[usize::from(link.0)].address?)));
@@ -67,7 +78,6 @@ impl Peer {
             link,
             at: at.now,
         });
-        Self::control_header(session, out);
         let ping = Ping {
             next: session.sender.as_ref().map_or(1, Sender::next),
             lag_ms: u32::try_from(lag.as_millis()).unwrap_or(u32::MAX),
@@ -77,7 +87,7 @@ impl Peer {
             term: at.term,
             flows: local.digest().flows(),
         };
-        ping.emit(out);
+        Self::control(session, out, |out| ping.emit(out));
         Some(Transmit {
             link,
             to: Some(address),
@@ -100,11 +110,14 @@ impl Peer {
             secs: at.secs,
             clock_micros: at.clock_micros,
             table_is_whole: at.table_is_whole,
-            datagram_bytes_max,
+            datagram_bytes_max: datagram_bytes_max - session.keys.tag_bytes(),
             session: session.theirs,
+            seal: session.keys.id(),
         };
-        let is_filled = sender.fill(local, circumstances, out);
-        is_filled.then_some(Transmit {
+        let header = sender.fill(local, circumstances, out)?;
+        session.keys.seal(&header, out);
+        sender.counters.bytes += session.keys.tag_bytes() as u64;
+        Some(Transmit {
             link,
             to: Some(address),
         })
@@ -113,6 +126,7 @@ impl Peer {
     fn on_data(
         &mut self,
         at: Circumstances,
+        origin: Origin,
         header: &Header,
         body: &[u8],
         counters: &mut Counters,
@@ -122,6 +136,11 @@ impl Peer {
         };
         let received = session.receiver.on_data(header, body, replica, at.secs);
         self.high = self.high.max(session.receiver.high());
+        if !received.duplicate && !received.beyond {
+            // A recording proves nothing about who lives, and where.
+            self.heard_at = Some(at.now);
+            self.paths[usize::from(origin.link.0)].address = Some(origin.address);
+        }
         counters.duplicates += u64::from(received.duplicate);
         counters.beyond_window += u64::from(received.beyond);
         counters.records += u64::from(received.records);
@@ -197,15 +216,19 @@ impl Peer {
         });
     }
 
-    fn control_header(session: &mut Session, out: &mut Vec<u8>) {
+    /// Writes a control datagram around what `emit` writes.
+    fn control(session: &mut Session, out: &mut Vec<u8>, emit: impl FnOnce(&mut Vec<u8>)) {
         session.number += 1;
-        let (theirs, number) = (session.theirs, session.number);
-        Header {
+        let header = Header {
             kind: Kind::Control,
-            session: theirs,
-            number,
+            seal: session.keys.id(),
+            session: session.theirs,
+            number: session.number,
             floor: 0,
-        }
-        .emit(out);
+            sender: None,
+        };
+        header.emit(out);
+        emit(out);
+        session.keys.seal(&header, out);
     }
 }

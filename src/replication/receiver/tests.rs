@@ -62,9 +62,11 @@ impl Standby {
         }
         let header = Header {
             kind: Kind::Data,
+            seal: 0,
             session: 1,
             number,
             floor,
+            sender: None,
         };
         self.receiver
             .on_data(&header, &body, &mut self.replica, NOW)

@@ -98,9 +98,11 @@ impl Active {
             table_is_whole: self.is_whole,
             datagram_bytes_max: self.bytes_max,
             session: 1,
+            seal: 0,
         };
         let mut out = Vec::new();
-        if !self.sender.fill(&mut self.local, circumstances, &mut out) {
+        let filled = self.sender.fill(&mut self.local, circumstances, &mut out);
+        if filled.is_none() {
             assert!(out.is_empty(), "nothing to send leaves nothing behind");
             return None;
         }
