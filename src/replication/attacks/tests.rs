@@ -1,9 +1,10 @@
 //! Tests: what somebody on the link can do who has no key, but hears and records everything.
 
-use super::*;
 use crate::flow::tuple::TCP;
 use crate::flow::{EventKind, Flow, FlowEvent, Present, Rare, Tuple};
+use crate::replication::*;
 use crate::wire::seal::ClusterKey;
+use crate::wire::seal::SealError;
 use crate::wire::{Epoch, Name};
 
 const MILLI: Duration = Duration::from_millis(1);
