@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::flow::{EventKind, Flow, FlowEvent, Rare, Tuple};
-use crate::wire::{Epoch, Name};
+use crate::wire::{Epoch, Hello, Name, PROTOCOL_VERSION};
 
 const MILLI: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -386,7 +386,7 @@ fn datagrams_of_a_session_that_is_not_ours_are_counted_and_dropped() {
         .expect("markers are sent")
         .clone();
     let mut other = data;
-    other.bytes[4] ^= 1;
+    other.bytes[5] ^= 1; // the first byte of the session
     let from = pair.nodes[1].address;
     pair.now += SECOND;
     let silent = pair.nodes[0].replication.peers()[0].silent_for(pair.now);

@@ -494,7 +494,13 @@ impl Cluster {
             datagram.truncate(self.rng.below(20) as usize);
         } else {
             // Magic, version, kind and session. What follows is trusted without a cipher.
-            let at = self.rng.below(12) as usize;
+            let at = self
+                .rng
+                .below(12)
+                .min(datagram.len().saturating_sub(1) as u64) as usize;
+            if datagram.is_empty() {
+                return;
+            }
             datagram[at] ^= 1 << self.rng.below(8);
         }
         let Some(engine) = &mut self.nodes[arrived.to].engine else {
