@@ -19,6 +19,7 @@ use crate::wire::{Epoch, Name};
 mod batch;
 pub mod command;
 mod commit;
+mod damage;
 mod flush;
 mod jobs;
 mod mirror;

@@ -8,14 +8,17 @@ use std::time::{Duration, Instant};
 
 use super::sender::{Sender, SenderCounters};
 use super::session::Session;
-use super::{Circumstances, LinkId, ReplicationSettings};
+use super::{Circumstances, LinkId, ReconcileCounters, ReplicationSettings};
 use crate::cache::{Local, Replica};
 use crate::wire::{Epoch, Name, Outcome};
 
+mod damage;
 mod meet;
 mod paths;
+mod reconcile;
 mod talk;
 
+pub use damage::Damage;
 use meet::RETIRED_MAX;
 use paths::Path;
 
@@ -62,6 +65,24 @@ pub enum PeerNotice {
     Different {
         /// The peer.
         name: Name,
+    },
+    /// Our replica at a peer was found different, and what differs has been found and is sent.
+    Reconciled {
+        /// The peer.
+        name: Name,
+        /// What it took and did; `unanswered` if the peer did not answer to the end.
+        cost: ReconcileCounters,
+        /// How long it took.
+        took: Duration,
+    },
+    /// Our replica at a peer still differs, whatever was done about it.
+    Unrepaired {
+        /// The peer.
+        name: Name,
+        /// Attempts in a row.
+        attempts: u32,
+        /// Time until the next.
+        wait: Duration,
     },
     /// The peer speaks other versions of the protocol.
     Incompatible {
@@ -247,10 +268,10 @@ impl Peer {
         self.sender().map_or(0, |sender| sender.lag_records(local))
     }
 
-    /// Full passes in a row that did not make its replica of ours equal.
+    /// Attempts to repair its replica of ours since that was last equal.
     #[must_use]
-    pub fn failures(&self) -> u32 {
-        self.sender().map_or(0, Sender::failures)
+    pub fn attempts(&self) -> u32 {
+        self.sender().map_or(0, Sender::attempts)
     }
 
     /// What our stream to it has done in this session.
@@ -320,7 +341,11 @@ impl Peer {
             return;
         };
         match &mut session.sender {
-            Some(sender) => sender.on_timeout(local, at.now),
+            Some(sender) => {
+                sender.on_table(at.table_is_whole);
+                sender.on_timeout(at.now);
+                self.tell_repaired();
+            }
             None if at.table_is_complete => {
                 let bit = self.settings.bit;
                 let sender = Sender::new(local, bit, session.have, session.window, at.now);
@@ -341,8 +366,8 @@ impl Peer {
         });
         let sender = session
             .sender
-            .as_ref()
-            .map(Sender::wake_at)
+            .iter()
+            .flat_map(|sender| sender.wake_at())
             .filter(|&at| at > drained_at);
         pings.chain(session.ack_at).chain(sender).min()
     }

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use super::answer::Answerer;
 use super::receiver::Receiver;
 use super::sender::Sender;
 use crate::wire::Epoch;
@@ -38,6 +39,8 @@ pub(super) struct Session {
     pub(super) sender: Option<Sender>,
     /// Their stream.
     pub(super) receiver: Receiver,
+    /// Their questions about our replica of their flows.
+    pub(super) answerer: Answerer,
     /// An ack is due.
     pub(super) ack_at: Option<Instant>,
     /// The last ping on the carrying link.
@@ -66,6 +69,7 @@ impl Session {
             window,
             sender: None,
             receiver: Receiver::new(high),
+            answerer: Answerer::default(),
             ack_at: None,
             pinged_at: None,
             clock: 0,

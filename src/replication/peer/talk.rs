@@ -2,6 +2,7 @@
 
 use super::{Peer, PeerNotice, Told};
 use crate::cache::Local;
+use crate::replication::reconcile::Question;
 use crate::replication::sender::{self, Sender};
 use crate::replication::session::{ACK_DELAY, Session};
 use crate::replication::{Circumstances, Counters, Origin, Transmit};
@@ -23,10 +24,21 @@ impl Peer {
         if header.kind == Kind::Data {
             return self.on_data(at, header, body, counters);
         }
+        let mut answer_bytes = header.kind.header_bytes() + body.len();
         for frame in Frames::new(body) {
             match frame {
                 Ok(Frame::Ack(ack)) => self.on_ack(at, &ack, local, counters),
                 Ok(Frame::Ping(ping)) => self.on_ping(&ping),
+                Ok(Frame::SumsQuestion(question)) => self.on_question(Question::Sums(question)),
+                Ok(Frame::ListQuestion(question)) => self.on_question(Question::List(question)),
+                Ok(Frame::Sums(sums)) => {
+                    self.count_answers(&mut answer_bytes);
+                    self.on_sums(at, &sums, local);
+                }
+                Ok(Frame::List(list)) => {
+                    self.count_answers(&mut answer_bytes);
+                    self.on_list(at, &list, local);
+                }
                 Ok(Frame::Hello(_) | Frame::Greeting(_) | Frame::Unknown(_)) => {
                     counters.unknown_frames += 1;
                 }
@@ -173,7 +185,8 @@ impl Peer {
             return;
         };
         if sender.on_ack(ack, local, at.now) {
-            sender.on_verdict(ack, local, at.now);
+            sender.on_verdict(ack, local, at.table_is_whole, at.now);
+            self.tell_repaired();
         } else {
             counters.impossible_acks += 1;
         }
@@ -194,7 +207,7 @@ impl Peer {
         });
     }
 
-    fn control_header(session: &mut Session, out: &mut Vec<u8>) {
+    pub(super) fn control_header(session: &mut Session, out: &mut Vec<u8>) {
         session.number += 1;
         let (theirs, number) = (session.theirs, session.number);
         Header {
