@@ -32,7 +32,7 @@ pub(crate) struct Kernel {
 impl Kernel {
     /// One of `flows` flows is born, changes or ends.
     pub(crate) fn churn(&mut self, rng: &mut Rng, flows: u16) {
-        let flow = flow(rng.below(u64::from(flows)) as u16);
+        let flow = numbered(rng.below(u64::from(flows)) as u16);
         let key = ordered(&flow.key());
         match self.table.get_mut(&key) {
             None => {
@@ -250,7 +250,8 @@ pub(crate) fn ordered(key: &FlowKey) -> Key {
     bytes
 }
 
-fn flow(number: u16) -> Flow {
+/// One of the flows there can be.
+pub(crate) fn numbered(number: u16) -> Flow {
     let client = [10, 0, 0, 1].into();
     let server = [192, 0, 2, 1].into();
     let orig = Tuple::new(17, client, server, 1000 + number, 53);
