@@ -392,3 +392,6 @@ impl Engine {
         self.notices.push_back(notice);
     }
 }
+
+#[cfg(test)]
+mod tests;

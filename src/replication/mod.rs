@@ -433,3 +433,6 @@ fn push_notice(notices: &mut VecDeque<PeerNotice>, notice: PeerNotice) {
     }
     notices.push_back(notice);
 }
+
+#[cfg(test)]
+mod tests;

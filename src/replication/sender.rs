@@ -263,3 +263,6 @@ impl Sender {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,6 +13,8 @@ pub(crate) struct InFlight {
     pub(crate) from: usize,
     /// Receiver.
     pub(crate) to: usize,
+    /// Link.
+    pub(crate) link: u8,
     /// Bytes.
     pub(crate) datagram: Vec<u8>,
 }
@@ -22,14 +24,14 @@ pub(crate) struct InFlight {
 pub(crate) struct Links {
     in_flight: BTreeMap<(Instant, u64), InFlight>,
     sent: u64,
-    cuts: BTreeSet<(usize, usize)>,
+    cuts: BTreeSet<(usize, usize, u8)>,
     recorded: VecDeque<InFlight>,
 }
 
 impl Links {
-    /// Cuts one direction.
-    pub(crate) fn cut(&mut self, from: usize, to: usize) {
-        self.cuts.insert((from, to));
+    /// Cuts one direction of a link.
+    pub(crate) fn cut(&mut self, from: usize, to: usize, link: u8) {
+        self.cuts.insert((from, to, link));
     }
 
     /// Mends everything.
@@ -43,7 +45,10 @@ impl Links {
             self.recorded.pop_front();
         }
         self.recorded.push_back(datagram.clone());
-        if !self.cuts.contains(&(datagram.from, datagram.to)) {
+        if !self
+            .cuts
+            .contains(&(datagram.from, datagram.to, datagram.link))
+        {
             self.sent += 1;
             self.in_flight.insert((at, self.sent), datagram);
         }
