@@ -20,15 +20,17 @@ use ctsyncd::flow::proto::{DccpInfo, SctpInfo, TcpInfo};
 use ctsyncd::flow::rare::{HelperName, SeqAdj, SynProxy};
 use ctsyncd::flow::tuple::{DCCP, GRE, ICMP, ICMPV6, SCTP, TCP, UDP};
 use ctsyncd::flow::{Flow, ProtoInfo, Rare, Status, Tuple, Zone, ZoneDir};
+use ctsyncd::wire::reconcile::list_entry;
 use ctsyncd::wire::seal::{ClusterKey, SealKey};
 use ctsyncd::wire::{
-    Ack, AckBitmap, Epoch, Frame, Frames, Greeting, Header, Hello, Identity, Kind, Marker, Name,
-    Outcome, Ping, Record, Records, Verdict, emit_flow, emit_marker, emit_tombstone,
+    Ack, AckBitmap, Epoch, Frame, Frames, Greeting, Header, Hello, Identity, Kind, Level, List,
+    ListQuestion, Marker, Name, Outcome, Ping, Record, Records, Sums, SumsQuestion, Verdict,
+    emit_flow, emit_marker, emit_tombstone,
 };
 
 /// What the body of a datagram holds.
 enum Content {
-    Frames(Vec<Frame>),
+    Frames(Vec<Frame<'static>>),
     Records(Vec<Record>),
 }
 
@@ -115,11 +117,8 @@ fn text(golden: &Golden) -> String {
     let body = datagram.len();
     match &golden.content {
         Content::Frames(frames) => frames.iter().for_each(|frame| match frame {
-            Frame::Hello(hello) => hello.emit(&mut datagram),
-            Frame::Greeting(greeting) => greeting.emit(&mut datagram),
-            Frame::Ack(ack) => ack.emit(&mut datagram),
-            Frame::Ping(ping) => ping.emit(&mut datagram),
             Frame::Unknown(kind) => datagram.extend_from_slice(&[*kind, 0, 1, 0xff]),
+            known => known.emit(&mut datagram),
         }),
         Content::Records(records) => records.iter().for_each(|record| match record {
             Record::Flow {
@@ -154,6 +153,7 @@ fn bytes(text: &str) -> Vec<u8> {
 fn all() -> Vec<Golden> {
     let clear = || {
         let mut clear = sessions();
+        clear.extend(reconcile());
         clear.extend(flows());
         clear.extend(other_records());
         clear
@@ -252,7 +252,7 @@ fn sessions() -> Vec<Golden> {
             "control-ack-ping.hex",
             "ack with a gap and a verdict, ping, and a kind of reconcile that is stepped over",
             Kind::Control,
-            vec![Frame::Ack(ack), Frame::Ping(ping), Frame::Unknown(40)],
+            vec![Frame::Ack(ack), Frame::Ping(ping), Frame::Unknown(47)],
         ),
         frames(
             "control-ack-first.hex",
@@ -265,6 +265,54 @@ fn sessions() -> Vec<Golden> {
             "ack of a full window whose first datagram is missing",
             Kind::Control,
             vec![Frame::Ack(full)],
+        ),
+    ]
+}
+
+fn reconcile() -> Vec<Golden> {
+    let ask = |level, first, count| {
+        Frame::SumsQuestion(SumsQuestion {
+            round: 3,
+            level,
+            first,
+            count,
+        })
+    };
+    let (from, to) = (0xabcd << 48, 0xabcd_ffff_ffff_ffff);
+    let list = [
+        list_entry(0xabcd_0000_0000_0001, 0x1122_3344_5566_7788),
+        list_entry(0xabcd_8000_0000_0000, 0x99aa_bbcc_ddee_ff00),
+    ];
+    let list: &'static [_] = Box::leak(Box::new(list));
+    let frames = |file, shows, frames| Golden {
+        file,
+        shows,
+        header: header(Kind::Control),
+        content: Content::Frames(frames),
+    };
+    vec![
+        frames(
+            "control-questions.hex",
+            "half of the inner sums, half of the leaf sums below inner sum 0xab, a leaf's list",
+            vec![
+                ask(Level::Inner, 0, 128),
+                ask(Level::Leaf, 0xab80, 128),
+                Frame::ListQuestion(ListQuestion { round: 3, from, to }),
+            ],
+        ),
+        frames(
+            "control-answers.hex",
+            "two leaf sums, a list that is cut, an empty list",
+            vec![
+                Frame::Sums(Sums::new(
+                    3,
+                    Level::Leaf,
+                    0xab80,
+                    &[[0; 8], [1, 2, 3, 4, 5, 6, 7, 8]],
+                )),
+                Frame::List(List::new(3, from, 0xabcd_8000_0000_0000, list)),
+                Frame::List(List::new(3, 0xabcd_8000_0000_0001, to, &[])),
+            ],
         ),
     ]
 }

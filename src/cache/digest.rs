@@ -67,6 +67,14 @@ impl Digest {
         &self.leaves
     }
 
+    /// Sum over the 256 leaves whose numbers have a high byte.
+    #[must_use]
+    pub fn inner(&self, high: u8) -> u64 {
+        let first = usize::from(high) << 8;
+        let leaves = self.leaves[first..first + 256].iter();
+        leaves.copied().fold(0, u64::wrapping_add)
+    }
+
     fn shift(&mut self, key_hash: u64, by: u64) {
         let leaf = &mut self.leaves[usize::try_from(key_hash >> 48).expect("16 bits")];
         *leaf = leaf.wrapping_add(by);
@@ -93,5 +101,6 @@ mod tests {
             one.leaves().iter().copied().fold(0, u64::wrapping_add),
             one.root()
         );
+        assert_eq!((one.inner(0x10), one.inner(0x20)), (11, 0));
     }
 }

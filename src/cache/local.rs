@@ -12,6 +12,7 @@ use super::{Digest, HashKey, NIL, Secs, Slot};
 use crate::flow::{EventKind, Flow, FlowEvent, FlowKey, Present, Rare};
 
 mod cursor;
+mod leaves;
 mod tombstones;
 
 pub use cursor::{Cursor, Entry};
@@ -161,17 +162,6 @@ impl Local {
     #[must_use]
     pub fn replicates(&self, slot: Slot) -> bool {
         self.meta[slot.0 as usize].kind == Kind::Flow
-    }
-
-    /// Calls `visit` with the slot, key hash and value hash of every replicating flow of a digest
-    /// leaf, in no order.
-    pub fn visit_leaf(&self, leaf: u16, mut visit: impl FnMut(Slot, u64, u64)) {
-        self.index.visit_leaf(&self.meta, leaf, |slot| {
-            let hash = self.key.of_key(&self.flows[slot as usize].key());
-            if hash >> 48 == u64::from(leaf) && self.meta[slot as usize].kind == Kind::Flow {
-                visit(Slot(slot), hash, self.value_hash(slot, hash));
-            }
-        });
     }
 
     /// Carries out an event or one entry of a listing. `worth` says whether a flow of an age

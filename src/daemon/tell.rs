@@ -57,6 +57,30 @@ fn tell_peer(notice: PeerNotice) {
                 "replica differs from the peer's table"
             );
         }
+        PeerNotice::Reconciled { name, cost, took } => info!(
+            peer = name.as_str(),
+            touched = cost.touched,
+            buried = cost.buried,
+            questions = cost.questions,
+            list_entries = cost.list_entries,
+            bytes = cost.question_bytes + cost.answer_bytes,
+            ms = took.as_millis(),
+            "{}",
+            match cost.unanswered {
+                0 => "its replica of our flows is reconciled",
+                _ => "reconcile given up: the peer does not answer",
+            }
+        ),
+        PeerNotice::Unrepaired {
+            name,
+            attempts,
+            wait,
+        } => warn!(
+            peer = name.as_str(),
+            attempts,
+            next_s = wait.as_secs(),
+            "its replica of our flows still differs: see its status for the cause"
+        ),
         PeerNotice::Incompatible {
             name,
             versions: (min, max),

@@ -7,19 +7,19 @@
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crate::cache::{HashKey, Local, Secs, Slot};
+use crate::cache::{Local, Secs, Slot};
 use crate::ctnetlink::request::{KernelRequest, RequestDone};
 use crate::flow::FlowEvent;
-use crate::flow::filter::{LocalAddresses, Policy};
+use crate::flow::filter::LocalAddresses;
 use crate::replication::{Circumstances, LinkId, Peer, Replication, ReplicationSettings, Transmit};
-use crate::wire::seal::Keyring;
-use crate::wire::{Epoch, Identity, Name};
+use crate::wire::Identity;
 
 mod batch;
 pub mod command;
 mod commit;
+mod damage;
 mod flush;
 mod jobs;
 mod mirror;
@@ -27,6 +27,7 @@ mod notice;
 mod report;
 mod restore;
 mod role;
+mod settings;
 pub mod status;
 
 pub use command::{Command, FlowsFrom, Reply};
@@ -34,6 +35,7 @@ use jobs::{Begin, Jobs, Work};
 use mirror::Mirror;
 pub use notice::{JobId, JobResult, Notice};
 use role::Tenure;
+pub use settings::EngineSettings;
 use status::Role;
 
 /// Seconds that the clock of timeouts shows at the start: more than any timeout is long, so that
@@ -41,43 +43,6 @@ use status::Role;
 const SECS_AT_START: Secs = 1 << 30;
 /// Notices that nobody has fetched; beyond that the oldest is dropped.
 const NOTICES_MAX: usize = 256;
-
-/// What is fixed for a run.
-#[derive(Clone, Debug)]
-pub struct EngineSettings {
-    /// Own name.
-    pub name: Name,
-    /// This run.
-    pub epoch: Epoch,
-    /// Key of the hashes of our flows; random.
-    pub hash_key: HashKey,
-    /// Key of challenges and session numbers; random, told to nobody.
-    pub secret: HashKey,
-    /// Which flows replicate.
-    pub policy: Policy,
-    /// Most flows in the local cache, and in each replica.
-    pub flows_max: u32,
-    /// Most tombstones.
-    pub tombstones_max: u32,
-    /// The links, by name.
-    pub links: Vec<String>,
-    /// Most data packet numbers that one peer may have under way to us.
-    pub window: u32,
-    /// Most bytes of a datagram.
-    pub datagram_bytes_max: usize,
-    /// How often the kernel's table is listed.
-    pub scrub_interval: Duration,
-    /// A committed flow gets at least this long for its first packet.
-    pub grace: Duration,
-    /// Netlink port id of our writer: events with it are echoes.
-    pub writer_port_id: u32,
-    /// The cluster's keys; none: the links are insecure.
-    pub keyring: Option<Keyring>,
-    /// Role to start in: standby, or what an earlier run on this boot was.
-    pub role: Role,
-    /// Term to start with.
-    pub term: u64,
-}
 
 /// The node.
 #[derive(Debug)]

@@ -94,6 +94,7 @@ impl Engine {
         );
         for peer in self.peers() {
             let sent = peer.sender_counters();
+            let (asked, told) = (sent.reconcile, peer.answer_counters());
             let name = peer.name();
             for (counter, count) in [
                 (
@@ -107,6 +108,21 @@ impl Engine {
                 ("sent.repairs", sent.repairs),
                 ("sent.passes", sent.passes),
                 ("sent.different", sent.different),
+                ("reconcile.reconciles", asked.reconciles),
+                ("reconcile.unanswered", asked.unanswered),
+                ("reconcile.questions", asked.questions),
+                ("reconcile.question_bytes", asked.question_bytes),
+                ("reconcile.answer_bytes", asked.answer_bytes),
+                ("reconcile.stale_answers", asked.stale_answers),
+                ("reconcile.sums", asked.sums),
+                ("reconcile.list_entries", asked.list_entries),
+                ("reconcile.touched", asked.touched),
+                ("reconcile.buried", asked.buried),
+                ("answered.questions", told.questions),
+                ("answered.dropped", told.dropped),
+                ("answered.answers", told.answers),
+                ("answered.bytes", told.bytes),
+                ("answered.list_entries", told.list_entries),
             ] {
                 stats.push((format!("peer.{}.{counter}", name.as_str()), count));
             }
@@ -202,7 +218,9 @@ impl Engine {
             return Some("its replica is full: raise [cache] flows_max".into());
         }
         match (peer.verdict(), peer.verified_at()) {
-            (Some(Outcome::Different), _) => Some("its replica differs from its table".into()),
+            (Some(Outcome::Different), _) => {
+                Some("its replica differs from its table and is being repaired".into())
+            }
             (None, None) => Some("its replica has not been compared with its table yet".into()),
             // A new session of a peer whose replica we had proven is compared within moments.
             (None, Some(_)) if peer.is_silent(now) => None,

@@ -1,11 +1,16 @@
 //! Two engines and a kernel that answers as it is told: promotion, commit, what status says.
 
+use std::time::Duration;
+
 use super::*;
+use crate::cache::HashKey;
 use crate::ctnetlink::cta::{IPCTNL_MSG_CT_DELETE, IPCTNL_MSG_CT_GET};
 use crate::ctnetlink::message::{MessageKind, messages};
 use crate::ctnetlink::request::{Answer, Outcome};
 use crate::engine::status::PeerState;
+use crate::flow::filter::Policy;
 use crate::flow::{EventKind, Flow, Present, Rare, Status, Tuple};
+use crate::wire::{Epoch, Name};
 
 const MILLI: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);

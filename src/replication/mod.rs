@@ -10,15 +10,18 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::cache::{HashKey, Local, Secs};
+use crate::cache::{HashKey, Local};
 use crate::wire::seal::{Keyring, TAG_BYTES};
 use crate::wire::{Ack, Greeting, Header, Identity, Kind};
 
+mod answer;
+mod circumstances;
 pub mod counters;
 mod first;
 mod keys;
 pub mod peer;
 mod receiver;
+mod reconcile;
 mod ring;
 mod sender;
 mod session;
@@ -30,8 +33,11 @@ mod attacks {
     mod tests;
 }
 
+pub use answer::AnswerCounters;
+pub use circumstances::Circumstances;
 pub use counters::Counters;
-pub use peer::{Peer, PeerNotice};
+pub use peer::{Damage, Peer, PeerNotice};
+pub use reconcile::ReconcileCounters;
 pub use sender::SenderCounters;
 pub use strangers::Stranger;
 use strangers::Strangers;
@@ -86,25 +92,6 @@ pub struct ReplicationSettings {
     pub datagram_bytes_max: usize,
     /// Most flows of a replica.
     pub flows_max: u32,
-}
-
-/// Circumstances of a call.
-#[derive(Clone, Copy, Debug)]
-pub struct Circumstances {
-    /// Now.
-    pub now: Instant,
-    /// Now, in what timeouts are counted in.
-    pub secs: Secs,
-    /// Now, in microseconds since the start; at least 1.
-    pub clock_micros: u64,
-    /// The first listing of the kernel's table is complete (rule J1).
-    pub table_is_complete: bool,
-    /// And nothing is known to be missing in it (rule M1).
-    pub table_is_whole: bool,
-    /// Own role, as a ping tells it.
-    pub role: u8,
-    /// Own term.
-    pub term: u64,
 }
 
 /// All peers, and what is on its way to them.
@@ -219,8 +206,13 @@ impl Replication {
                 let counters = &mut self.counters;
                 match self.peers.iter_mut().find(|peer| peer.answers_to(session)) {
                     Some(peer) => {
+                        let tail = local.tail();
                         peer.on_datagram(at, origin, &header, datagram, local, counters);
                         Self::collect(&mut self.notices, peer);
+                        if local.tail() != tail {
+                            // What reconcile has touched and buried concerns every peer.
+                            self.handle_change(at.now);
+                        }
                     }
                     None => counters.unknown_session += 1,
                 }
@@ -260,9 +252,10 @@ impl Replication {
             .next_greeting(out)
             .or_else(|| self.next_hello(out))
             .or_else(|| {
-                self.peers
-                    .iter_mut()
-                    .find_map(|peer| peer.next_control(at, local, out))
+                self.peers.iter_mut().find_map(|peer| {
+                    peer.next_control(at, local, out)
+                        .or_else(|| peer.next_reconcile(at, local, out))
+                })
             })
             .or_else(|| self.next_data(at, local, out));
         match transmit {

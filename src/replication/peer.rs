@@ -10,14 +10,18 @@ use super::sender::{Sender, SenderCounters};
 use super::session::Session;
 use super::{Circumstances, LinkId, ReplicationSettings};
 use crate::cache::{Local, Replica};
-use crate::wire::seal::SealError;
 use crate::wire::{Epoch, Name, Outcome};
 
+mod damage;
 mod meet;
+mod notice;
 mod paths;
+mod reconcile;
 mod talk;
 
+pub use damage::Damage;
 use meet::{GREETED_MAX, RETIRED_MAX};
+pub use notice::PeerNotice;
 use paths::Path;
 
 /// A peer not heard of for this long is silent: three pings at rest.
@@ -41,59 +45,6 @@ pub(super) struct Who {
     pub(super) versions: (u8, u8),
     /// The datagram's.
     pub(super) number: u64,
-}
-
-/// Something an operator should hear about.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum PeerNotice {
-    /// A session began: the peer is new, or it or we have restarted.
-    SessionStarted {
-        /// The peer.
-        name: Name,
-        /// Its run.
-        epoch: Epoch,
-    },
-    /// A marker proved the replica equal after it was not, or for the first time.
-    InSync {
-        /// The peer.
-        name: Name,
-        /// Flows.
-        flows: u64,
-    },
-    /// A marker found the replica different.
-    Different {
-        /// The peer.
-        name: Name,
-    },
-    /// The peer speaks other versions of the protocol.
-    Incompatible {
-        /// The peer.
-        name: Name,
-        /// Lowest and highest version it speaks.
-        versions: (u8, u8),
-    },
-    /// A run that was left has been heard again: two nodes may have this name.
-    Retired {
-        /// The peer.
-        name: Name,
-    },
-    /// A node was heard and is ignored: there is no room for another peer.
-    NoRoom {
-        /// The node.
-        name: Name,
-    },
-    /// Somebody is heard who has no key of ours, or we none of theirs.
-    Stranger {
-        /// Who they say they are.
-        name: Name,
-        /// What is wrong.
-        why: SealError,
-    },
-    /// Another node has our name.
-    DuplicateName {
-        /// The name.
-        name: Name,
-    },
 }
 
 /// What a peer told of itself in its last ping.
@@ -261,10 +212,10 @@ impl Peer {
         self.sender().map_or(0, |sender| sender.lag_records(local))
     }
 
-    /// Full passes in a row that did not make its replica of ours equal.
+    /// Attempts to repair its replica of ours since that was last equal.
     #[must_use]
-    pub fn failures(&self) -> u32 {
-        self.sender().map_or(0, Sender::failures)
+    pub fn attempts(&self) -> u32 {
+        self.sender().map_or(0, Sender::attempts)
     }
 
     /// What our stream to it has done in this session.
@@ -334,7 +285,11 @@ impl Peer {
             return;
         };
         match &mut session.sender {
-            Some(sender) => sender.on_timeout(local, at.now),
+            Some(sender) => {
+                sender.on_table(at.table_is_whole);
+                sender.on_timeout(at.now);
+                self.tell_repaired();
+            }
             None if at.table_is_complete => {
                 let bit = self.settings.bit;
                 let sender = Sender::new(local, bit, session.have, session.window, at.now);
@@ -355,8 +310,8 @@ impl Peer {
         });
         let sender = session
             .sender
-            .as_ref()
-            .map(Sender::wake_at)
+            .iter()
+            .flat_map(|sender| sender.wake_at())
             .filter(|&at| at > drained_at);
         pings.chain(session.ack_at).chain(sender).min()
     }

@@ -1,18 +1,22 @@
 //! The sending end of one stream: the local cache to one peer, newest values only.
 //!
-//! docs/protocol.md sections 4, 5 and 7 state the rules (E, A, T1, M1, J2, F1, D7, W1, L1).
+//! docs/protocol.md sections 4, 5 and 7 state the rules (E, A, T1, M1, J2, F1, W1, L1).
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use super::reconcile::ReconcileCounters;
 use super::ring::{Fate, Ring};
 use crate::cache::local::Cursor;
 use crate::cache::{Local, Slot};
-use crate::wire::{Ack, Outcome};
+use crate::wire::Ack;
 
 mod fill;
+mod repair;
 
 pub(super) use fill::Circumstances;
+use repair::Repair;
+pub(super) use repair::Repaired;
 
 /// A marker is due this long after the last if anything was sent since.
 const MARKER_AFTER_CHANGE: Duration = Duration::from_millis(100);
@@ -20,9 +24,6 @@ const MARKER_AFTER_CHANGE: Duration = Duration::from_millis(100);
 const IN_USE_MIN: u32 = 16;
 /// A datagram older than a quarter of the round trip may count as lost, but none younger than this.
 const REORDER_TIME_MIN: Duration = Duration::from_millis(1);
-/// First wait between full passes that did not help, and the longest.
-const HOLD_MIN: Duration = Duration::from_secs(1);
-const HOLD_MAX: Duration = Duration::from_secs(60);
 
 /// State of one session's sending end.
 #[derive(Debug)]
@@ -46,8 +47,7 @@ pub(super) struct Sender {
     halved_at: Option<Instant>,
     round_trip: Duration,
     turn: u8,
-    failures: u32,
-    hold_until: Option<Instant>,
+    repair: Repair,
     scratch: Vec<Slot>,
     /// What it has done so far.
     pub(super) counters: SenderCounters,
@@ -68,7 +68,7 @@ struct MarkerState {
     judged: u64,
     /// Highest number whose verdict was "equal".
     equal: u64,
-    /// Verdicts on markers below this say nothing about the last full pass.
+    /// Verdicts on markers below this say nothing about the last repair.
     fresh: u64,
 }
 
@@ -89,6 +89,8 @@ pub struct SenderCounters {
     pub passes: u64,
     /// Markers that found the peer's replica different.
     pub different: u64,
+    /// Reconciles.
+    pub reconcile: ReconcileCounters,
 }
 
 impl Sender {
@@ -117,8 +119,7 @@ impl Sender {
             halved_at: None,
             round_trip: Duration::from_millis(4),
             turn: 0,
-            failures: 0,
-            hold_until: None,
+            repair: Repair::default(),
             scratch: Vec::new(),
             counters: SenderCounters::default(),
         };
@@ -146,6 +147,7 @@ impl Sender {
             cursor: local.open_at_start(),
             stop: self.live_version,
         });
+        self.repair.on_pass();
         self.since = Some(self.ring.next());
         self.marker.fresh = self.ring.next();
         self.marker.due = now;
@@ -172,9 +174,9 @@ impl Sender {
         self.backfill.is_none() && self.marker.equal >= self.marker.fresh.max(1)
     }
 
-    /// Full passes in a row that did not make the replica equal.
-    pub(super) fn failures(&self) -> u32 {
-        self.failures
+    /// Attempts to repair the replica since it was last equal.
+    pub(super) fn attempts(&self) -> u32 {
+        self.repair.attempts()
     }
 
     /// Most changes that the peer has not acknowledged (rule L1).
@@ -195,22 +197,18 @@ impl Sender {
     }
 
     /// When there will be something to do without any input.
-    pub(super) fn wake_at(&self) -> Instant {
-        let marker = self.marker_due();
-        self.hold_until.map_or(marker, |hold| hold.min(marker))
+    pub(super) fn wake_at(&self) -> impl Iterator<Item = Instant> {
+        [
+            Some(self.marker_due()),
+            self.repair.wake_at(self.round_trip),
+        ]
+        .into_iter()
+        .flatten()
     }
 
     /// Notes that the table has changed.
     pub(super) fn on_change(&mut self, now: Instant) {
         self.behind_since.get_or_insert(now);
-    }
-
-    /// Time has passed: a hold may be over.
-    pub(super) fn on_timeout(&mut self, local: &mut Local, now: Instant) {
-        if self.hold_until.is_some_and(|hold| hold <= now) {
-            self.hold_until = None;
-            self.start_pass(local, now);
-        }
     }
 
     /// What the peer has (rules A3, A4, T1). False: it cannot have that.
@@ -253,41 +251,6 @@ impl Sender {
     /// A round trip was measured.
     pub(super) fn on_round_trip(&mut self, sample: Duration) {
         self.round_trip = (self.round_trip * 7 + sample) / 8;
-    }
-
-    /// The peer's judgement of a marker; each is taken once (rules M4, D1, D7).
-    pub(super) fn on_verdict(&mut self, ack: &Ack, local: &mut Local, now: Instant) {
-        let Some(verdict) = ack
-            .verdict
-            .filter(|verdict| verdict.marker > self.marker.judged)
-        else {
-            return;
-        };
-        if verdict.marker >= self.ring.next() {
-            return;
-        }
-        self.marker.judged = verdict.marker;
-        match verdict.outcome {
-            Outcome::Equal => {
-                self.marker.equal = verdict.marker;
-                self.failures = 0;
-                self.hold_until = None;
-            }
-            Outcome::Different => {
-                self.counters.different += 1;
-                let is_stale = verdict.marker < self.marker.fresh;
-                if is_stale || self.backfill.is_some() || self.hold_until.is_some() {
-                    return;
-                }
-                self.failures += 1;
-                if self.failures == 1 {
-                    self.start_pass(local, now);
-                } else {
-                    let doubled = HOLD_MIN * 2u32.pow((self.failures - 2).min(6));
-                    self.hold_until = Some(now + doubled.min(HOLD_MAX));
-                }
-            }
-        }
     }
 
     fn marker_due(&self) -> Instant {

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::LinkId;
+use super::answer::Answerer;
 use super::keys::{Replays, SessionKeys};
 use super::receiver::Receiver;
 use super::sender::Sender;
@@ -49,6 +50,8 @@ pub(super) struct Session {
     pub(super) sender: Option<Sender>,
     /// Their stream.
     pub(super) receiver: Receiver,
+    /// Their questions about our replica of their flows.
+    pub(super) answerer: Answerer,
     /// An ack is due.
     pub(super) ack_at: Option<Instant>,
     /// Highest clock told, so that each ping's is its own.
@@ -112,6 +115,7 @@ impl Session {
             window,
             sender: None,
             receiver: Receiver::new(high),
+            answerer: Answerer::default(),
             ack_at: None,
             clock: 0,
             answers: VecDeque::with_capacity(ANSWERS_MAX),

@@ -3,7 +3,11 @@
 use super::codec::{Body, Decode, Encode, put};
 use super::envelope::{ENVELOPE_BYTES, Envelopes, wrap};
 use super::header::CONTROL_HEADER_BYTES;
-use super::{AckBitmap, Greeting, Hello, NUMBER_MAX, WINDOW_MAX, WireError};
+use super::reconcile::{LIST_QUESTION_V1, LIST_V1, SUMS_QUESTION_V1, SUMS_V1};
+use super::{
+    AckBitmap, Greeting, Hello, List, ListQuestion, NUMBER_MAX, Sums, SumsQuestion, WINDOW_MAX,
+    WireError,
+};
 
 /// Kind of the frame of a hello datagram.
 pub const HELLO_V1: u8 = 32;
@@ -13,9 +17,9 @@ pub const GREETING_V1: u8 = 33;
 pub const ACK_V1: u8 = 34;
 /// Kind of a frame that says what was sent.
 pub const PING_V1: u8 = 35;
-/// Kinds kept free for the questions and answers of reconcile; this version neither sends nor
+/// Kinds kept free for other questions and answers of reconcile; this version neither sends nor
 /// understands any, and steps over them as over everything unknown.
-pub const RECONCILE_RESERVED: std::ops::RangeInclusive<u8> = 40..=47;
+pub const RECONCILE_RESERVED: std::ops::RangeInclusive<u8> = 44..=47;
 
 /// One frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,7 +27,7 @@ pub const RECONCILE_RESERVED: std::ops::RangeInclusive<u8> = 40..=47;
     clippy::large_enum_variant,
     reason = "an ack holds its bitmap in place; boxing it would allocate per ack"
 )]
-pub enum Frame {
+pub enum Frame<'a> {
     /// A node is here.
     Hello(Hello),
     /// A node wants a session, or agrees to one.
@@ -32,8 +36,33 @@ pub enum Frame {
     Ack(Ack),
     /// What was sent.
     Ping(Ping),
+    /// Sums of the replica are wanted.
+    SumsQuestion(SumsQuestion),
+    /// Sums of the replica.
+    Sums(Sums<'a>),
+    /// A list of flows of the replica is wanted.
+    ListQuestion(ListQuestion),
+    /// A list of flows of the replica.
+    List(List<'a>),
     /// A kind that this version does not know, or not here: stepped over, to be counted.
     Unknown(u8),
+}
+
+impl Frame<'_> {
+    /// Appends the frame; an unknown kind with an empty body.
+    pub fn emit(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Hello(hello) => hello.emit(out),
+            Self::Greeting(greeting) => greeting.emit(out),
+            Self::Ack(ack) => ack.emit(out),
+            Self::Ping(ping) => ping.emit(out),
+            Self::SumsQuestion(question) => question.emit(out),
+            Self::Sums(sums) => sums.emit(out),
+            Self::ListQuestion(question) => question.emit(out),
+            Self::List(list) => list.emit(out),
+            Self::Unknown(kind) => wrap(out, *kind, |_| ()),
+        }
+    }
 }
 
 /// What a receiver has.
@@ -237,8 +266,8 @@ impl<'a> Frames<'a> {
     }
 }
 
-impl Iterator for Frames<'_> {
-    type Item = Result<Frame, WireError>;
+impl<'a> Iterator for Frames<'a> {
+    type Item = Result<Frame<'a>, WireError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let (kind, bytes) = match self.0.next()? {
@@ -250,6 +279,10 @@ impl Iterator for Frames<'_> {
             GREETING_V1 => Greeting::decode(bytes).map(Frame::Greeting),
             ACK_V1 => Ack::decode(bytes).map(Frame::Ack),
             PING_V1 => Ping::decode(bytes).map(Frame::Ping),
+            SUMS_QUESTION_V1 => SumsQuestion::decode(bytes).map(Frame::SumsQuestion),
+            SUMS_V1 => Sums::decode(bytes).map(Frame::Sums),
+            LIST_QUESTION_V1 => ListQuestion::decode(bytes).map(Frame::ListQuestion),
+            LIST_V1 => List::decode(bytes).map(Frame::List),
             _ => Ok(Frame::Unknown(kind)),
         })
     }

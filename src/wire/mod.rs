@@ -19,6 +19,7 @@ mod greeting;
 pub mod header;
 mod identity;
 mod rare_v1;
+pub mod reconcile;
 pub mod record;
 pub mod seal;
 
@@ -29,6 +30,7 @@ pub use flow_v1::FLOW_RECORD_BYTES_MAX;
 pub use greeting::{Greeting, Hello};
 pub use header::{Header, Kind};
 pub use identity::{Epoch, Identity, Name};
+pub use reconcile::{Level, List, ListQuestion, Sums, SumsQuestion};
 pub use record::{
     MARKER_RECORD_BYTES_MAX, Marker, Record, Records, TOMBSTONE_RECORD_BYTES, emit_flow,
     emit_marker, emit_tombstone,

@@ -9,12 +9,12 @@ use ctsyncd::engine::status::{Role, Status};
 use ctsyncd::engine::{Command, Engine, EngineSettings, JobId, Notice, Reply};
 use ctsyncd::flow::Flow;
 use ctsyncd::flow::filter::Policy;
-use ctsyncd::replication::{LinkId, PeerNotice};
+use ctsyncd::replication::{Damage, LinkId, PeerNotice, ReconcileCounters, SenderCounters};
 use ctsyncd::wire::header::Kind;
 use ctsyncd::wire::seal::{ClusterKey, Keyring};
 use ctsyncd::wire::{DATAGRAM_BYTES_MAX, Epoch, Header, Identity, Name, Record, Records};
 
-use crate::kernel::{Delivery, Kernel, PORT_ID, ordered};
+use crate::kernel::{Delivery, Kernel, PORT_ID, numbered, ordered};
 use crate::links::{InFlight, Links};
 use crate::rng::Rng;
 
@@ -105,6 +105,8 @@ pub(crate) struct Cluster {
     links: Links,
     nodes: Vec<Node>,
     different: u64,
+    /// Reconciles that have ended, and what they cost.
+    pub(crate) reconciled: Vec<ReconcileCounters>,
     /// Markers that were judged equal and compared flow by flow.
     judged: u64,
 }
@@ -133,6 +135,7 @@ impl Cluster {
             links: Links::default(),
             nodes: nodes.collect(),
             different: 0,
+            reconciled: Vec::new(),
             judged: 0,
         };
         for node in 0..options.nodes {
@@ -162,6 +165,31 @@ impl Cluster {
             .iter()
             .map(|peer| peer.sender_counters().passes)
             .sum()
+    }
+
+    /// What a node's streams have sent in their present sessions.
+    pub(crate) fn sent(&self, node: usize) -> Vec<SenderCounters> {
+        let engine = self.nodes[node].engine.as_ref().expect("runs");
+        let peers = engine.peers().iter();
+        peers.map(|peer| peer.sender_counters()).collect()
+    }
+
+    /// A replica that a node holds loses a flow, or gets one wrong, or one that never was.
+    pub(crate) fn damage(&mut self, node: usize) {
+        let number = self.rng.below(u64::from(self.options.flows)) as u16;
+        let wrong = Flow {
+            mark: self.rng.below(9) as u32,
+            ..numbered(number)
+        };
+        let damage = if self.rng.percent(50) {
+            Damage::Lose(wrong)
+        } else {
+            Damage::Write(wrong)
+        };
+        let peer = self.rng.below(self.options.nodes as u64) as usize;
+        if let Some(engine) = &mut self.nodes[node].engine {
+            engine.damage_replica(peer, damage);
+        }
     }
 
     pub(crate) fn churn(&mut self, node: usize, times: u64) {
@@ -601,6 +629,7 @@ impl Cluster {
         while let Some(notice) = engine.poll_notice() {
             match notice {
                 Notice::Peer(PeerNotice::Different { .. }) => self.different += 1,
+                Notice::Peer(PeerNotice::Reconciled { cost, .. }) => self.reconciled.push(cost),
                 Notice::JobDone { job, .. } => {
                     node.jobs.remove(&job);
                 }

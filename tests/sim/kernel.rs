@@ -46,7 +46,7 @@ struct Listing {
 impl Kernel {
     /// One of `flows` flows is born, changes or ends.
     pub(crate) fn churn(&mut self, rng: &mut Rng, flows: u16) {
-        let flow = flow(rng.below(u64::from(flows)) as u16);
+        let flow = numbered(rng.below(u64::from(flows)) as u16);
         let key = ordered(&flow.key());
         let is_taken = self.conflicts(&flow);
         match self.table.get_mut(&key) {
@@ -102,7 +102,7 @@ impl Kernel {
     /// A stray packet makes an entry that is in the way of one of `flows` flows: reversed, or as
     /// the owner of its reply tuple, or translated to somewhere else.
     pub(crate) fn stray(&mut self, rng: &mut Rng, flows: u16) {
-        let flow = flow(rng.below(u64::from(flows)) as u16);
+        let flow = numbered(rng.below(u64::from(flows)) as u16);
         let mut stray = flow;
         match rng.below(3) {
             0 => (stray.orig, stray.reply) = (flow.reply, flow.orig),
@@ -324,7 +324,7 @@ pub(crate) fn ordered(key: &FlowKey) -> Key {
 }
 
 /// Flow by number: IPv4 and IPv6 take turns, so that records are of different sizes.
-fn flow(number: u16) -> Flow {
+pub(crate) fn numbered(number: u16) -> Flow {
     let (client, server): (IpAddr, IpAddr) = if number.is_multiple_of(3) {
         (
             Ipv6Addr::new(0xfd00, 0, 0, 1, 2, 3, 4, 5).into(),

@@ -78,6 +78,7 @@ fn live(seed: u64, licensed: bool) {
             36 => cluster.resync_peers(node),
             37 => cluster.flush_local(node),
             38 | 39 => cluster.stray(node),
+            40 | 41 => (0..1 + rng.below(8)).for_each(|_| cluster.damage(node)),
             _ => cluster.replay(5),
         }
         if options.is_sealed {
@@ -113,12 +114,16 @@ fn random_lives_without_a_licensed_cause_never_judge_different() {
 }
 
 fn pair() -> Cluster {
+    pair_of(30, 100)
+}
+
+fn pair_of(flows: u16, churn: u64) -> Cluster {
     let mut cluster = Cluster::new(Options {
         nodes: 2,
-        flows: 30,
+        flows,
         ..Options::default()
     });
-    cluster.churn(0, 100);
+    cluster.churn(0, churn);
     cluster.run_until_at_rest(10 * SECOND);
     cluster
 }
@@ -144,6 +149,111 @@ fn flows_that_ended_while_the_sender_was_down_leave_no_ghost() {
     cluster.churn(0, 100);
     cluster.restart(0);
     cluster.run_until_at_rest(5 * SECOND);
+    assert_eq!(
+        cluster.passes(0),
+        0,
+        "what differed was found, not sent anew"
+    );
+}
+
+#[test]
+fn after_a_restart_of_the_sender_only_what_differs_is_sent() {
+    let mut cluster = pair_of(600, 4000);
+    cluster.restart(0);
+    cluster.run_until_at_rest(5 * SECOND);
+    assert_eq!(cluster.sent(0)[0].records, 0, "nothing differs");
+    for changes in [1, 10, 100] {
+        let before = cluster.kernel(0).flows();
+        cluster.stop(0);
+        cluster.churn(0, changes);
+        let after = cluster.kernel(0).flows();
+        let is_same = |(key, flow)| after.get(key) == Some(flow);
+        let gone_or_other = before.iter().filter(|&entry| !is_same(entry)).count();
+        let born = after
+            .keys()
+            .filter(|key| !before.contains_key(*key))
+            .count();
+        cluster.reconciled.clear();
+        cluster.restart(0);
+        cluster.run_until_at_rest(5 * SECOND);
+        let sent = cluster.sent(0)[0];
+        // Datagrams that overtake each other may be sent twice.
+        let records = sent.records - sent.repairs;
+        assert_eq!(records, (gone_or_other + born) as u64);
+        assert_eq!(sent.passes, 0);
+        assert_eq!(cluster.reconciled.len(), 1, "one round is enough");
+        let cost = cluster.reconciled[0];
+        assert_eq!(cost.touched + cost.buried, records);
+        assert!(
+            cost.list_entries <= 2 * records,
+            "few leaves hold two of 600 flows"
+        );
+    }
+}
+
+#[test]
+fn a_restart_under_churn_takes_one_round_and_what_churns() {
+    let mut cluster = pair_of(300, 2000);
+    cluster.stop(0);
+    cluster.churn(0, 50);
+    cluster.restart(0);
+    for _ in 0..200 {
+        cluster.churn(0, 1);
+        cluster.run(SECOND / 200);
+    }
+    cluster.run_until_at_rest(5 * SECOND);
+    let sent = cluster.sent(0)[0];
+    assert_eq!((sent.passes, cluster.reconciled.len()), (0, 1));
+    assert!(sent.records <= 50 + 200 + 20, "{sent:?}");
+}
+
+#[test]
+fn a_damaged_replica_is_repaired_without_a_full_pass() {
+    let mut cluster = pair_of(100, 400);
+    for _ in 0..20 {
+        cluster.damage(1);
+    }
+    cluster.run_until_at_rest(5 * SECOND);
+    assert_eq!(cluster.passes(0), 1, "only the first join is a pass");
+    assert_eq!(cluster.reconciled.len(), 1);
+    assert!(cluster.sent(0)[0].reconcile.touched > 0);
+}
+
+#[test]
+fn tombstones_lost_in_a_partition_are_buried_a_few_at_a_time() {
+    let mut cluster = Cluster::new(Options {
+        flows: 400,
+        tombstones_max: 8,
+        ..Options::default()
+    });
+    cluster.churn(0, 3000);
+    cluster.run_until_at_rest(10 * SECOND);
+    cluster.reconciled.clear();
+    cluster.cut(0, 1);
+    cluster.churn(0, 3000);
+    cluster.run(2 * SECOND);
+    cluster.heal();
+    cluster.run_until_at_rest(5 * SECOND);
+    assert_eq!((cluster.passes(0), cluster.reconciled.len()), (1, 1));
+    assert!(
+        cluster.reconciled[0].buried > 50,
+        "{:?}",
+        cluster.reconciled
+    );
+}
+
+#[test]
+fn a_partition_in_the_middle_of_a_reconcile_is_outlived() {
+    let mut cluster = pair_of(300, 2000);
+    cluster.stop(0);
+    cluster.churn(0, 300);
+    cluster.restart(0);
+    cluster.run(SECOND / 50);
+    cluster.cut(1, 0);
+    cluster.run(20 * SECOND);
+    cluster.heal();
+    cluster.run_until_at_rest(5 * SECOND);
+    assert_eq!(cluster.passes(0), 0);
 }
 
 #[test]

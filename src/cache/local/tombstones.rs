@@ -13,6 +13,8 @@ pub(super) struct Tombstones {
     by_hash: HashTable<u32>,
     /// Oldest first, with the version that tells whether the slot still is that tombstone.
     order: VecDeque<(u32, u64)>,
+    /// How many wait for each peer, by the place of its bit.
+    waiting: [u32; 8],
     max: u32,
 }
 
@@ -21,6 +23,7 @@ impl Tombstones {
         Self {
             by_hash: HashTable::new(),
             order: VecDeque::new(),
+            waiting: [0; 8],
             max,
         }
     }
@@ -32,10 +35,62 @@ impl Tombstones {
     pub(super) fn clear(&mut self) {
         self.by_hash.clear();
         self.order.clear();
+        self.waiting = [0; 8];
+    }
+
+    /// One more or one less waits for each of some peers.
+    fn count(&mut self, mask: u8, change: impl Fn(&mut u32)) {
+        for (bit, waiting) in self.waiting.iter_mut().enumerate() {
+            if mask >> bit & 1 == 1 {
+                change(waiting);
+            }
+        }
     }
 }
 
 impl Local {
+    /// True if tombstones that wait for a peer fill half of the room there is for tombstones: more
+    /// of them would soon push each other out (rule D5).
+    #[must_use]
+    pub fn is_half_buried(&self, peer: u8) -> bool {
+        let waiting = self.tombstones.waiting[peer.trailing_zeros() as usize];
+        u64::from(waiting) * 2 >= u64::from(self.tombstones.max)
+    }
+
+    /// True if there can be tombstones at all.
+    #[must_use]
+    pub fn can_bury(&self) -> bool {
+        self.tombstones.max > 0
+    }
+
+    /// Adds a tombstone of a hash that a peer holds, unless a flow of that hash replicates, or the
+    /// peer will hear of such a tombstone anyway: it stands behind `read`, the version up to which
+    /// the live cursor has read (rule D4). What other peers wait for they still wait for. True if
+    /// it was added.
+    pub fn bury_for(&mut self, hash: u64, peer: u8, read: u64) -> bool {
+        let is_flow = |slot: u32| {
+            self.meta[slot as usize].kind == Kind::Flow
+                && self.key.of_key(&self.flows[slot as usize].key()) == hash
+        };
+        if !self.can_bury() || self.index.find(&self.meta, hash, is_flow).is_some() {
+            return false;
+        }
+        let meta = &self.meta;
+        let same = |&slot: &u32| meta[slot as usize].tombstone_hash() == hash;
+        let others = match self.tombstones.by_hash.find(hash, same) {
+            None => 0,
+            Some(&slot) => {
+                let Meta { version, mask, .. } = meta[slot as usize];
+                if version > read && mask & peer != 0 {
+                    return false;
+                }
+                mask
+            }
+        };
+        self.bury(hash, others | peer);
+        true
+    }
+
     /// Adds a tombstone for the peers in `mask`; none for nobody. Over the cap the oldest goes,
     /// heard of or not; the next judged marker finds what that cost (rule T2).
     pub(super) fn bury(&mut self, hash: u64, mask: u8) {
@@ -51,6 +106,7 @@ impl Local {
         let meta = &mut self.meta[slot as usize];
         meta.version = self.tail;
         meta.set_tombstone(hash, mask);
+        self.tombstones.count(mask, |waiting| *waiting += 1);
         self.list.push_back(&mut self.meta, slot);
         let meta = &self.meta;
         self.tombstones
@@ -71,6 +127,8 @@ impl Local {
         let same = |&slot: &u32| meta[slot as usize].tombstone_hash() == hash;
         if let Ok(found) = self.tombstones.by_hash.find_entry(hash, same) {
             let (slot, _) = found.remove();
+            let mask = meta[slot as usize].mask;
+            self.tombstones.count(mask, |waiting| *waiting -= 1);
             self.list.unlink(&mut self.meta, slot);
             self.release(slot);
         }
@@ -81,9 +139,11 @@ impl Local {
     pub fn heard(&mut self, slot: Slot, tail: u64, peer: u8) {
         let meta = &mut self.meta[slot.0 as usize];
         if meta.kind == Kind::Tombstone && meta.version <= tail {
+            let heard = meta.mask & peer;
             meta.mask &= !peer;
-            if meta.mask == 0 {
-                let hash = meta.tombstone_hash();
+            let (hash, is_over) = (meta.tombstone_hash(), meta.mask == 0);
+            self.tombstones.count(heard, |waiting| *waiting -= 1);
+            if is_over {
                 self.unbury(hash);
             }
         }

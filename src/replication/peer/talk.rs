@@ -2,6 +2,7 @@
 
 use super::{Peer, PeerNotice, Told};
 use crate::cache::Local;
+use crate::replication::reconcile::Question;
 use crate::replication::sender::{self, Sender};
 use crate::replication::session::{ACK_DELAY, SentPing, Session};
 use crate::replication::{Circumstances, Counters, Origin, Transmit};
@@ -34,10 +35,21 @@ impl Peer {
         }
         self.heard_at = Some(at.now);
         self.paths[usize::from(origin.link.0)].address = Some(origin.address);
+        let mut answer_bytes = header.bytes() + body.len();
         for frame in Frames::new(body) {
             match frame {
                 Ok(Frame::Ack(ack)) => self.on_ack(at, &ack, local, counters),
                 Ok(Frame::Ping(ping)) => self.on_ping(at, origin, &ping),
+                Ok(Frame::SumsQuestion(question)) => self.on_question(Question::Sums(question)),
+                Ok(Frame::ListQuestion(question)) => self.on_question(Question::List(question)),
+                Ok(Frame::Sums(sums)) => {
+                    self.count_answers(&mut answer_bytes);
+                    self.on_sums(at, &sums, local);
+                }
+                Ok(Frame::List(list)) => {
+                    self.count_answers(&mut answer_bytes);
+                    self.on_list(at, &list, local);
+                }
                 Ok(Frame::Hello(_) | Frame::Greeting(_) | Frame::Unknown(_)) => {
                     counters.unknown_frames += 1;
                 }
@@ -58,7 +70,7 @@ impl Peer {
         let session = self.session.as_mut()?;
         if let Some(answer) = session.take_due_ack(at.now) {
             let ack = session.receiver.ack(replica, answer.clock);
-            Self::control(session, out, |out| ack.emit(out));
+            Self::control(session, out, |_, out| ack.emit(out));
             let back = answer
                 .link
                 .and_then(|link| Some((link, self.paths[usize::from(link.0)].address?)));
@@ -87,7 +99,7 @@ impl Peer {
             term: at.term,
             flows: local.digest().flows(),
         };
-        Self::control(session, out, |out| ping.emit(out));
+        Self::control(session, out, |_, out| ping.emit(out));
         Some(Transmit {
             link,
             to: Some(address),
@@ -194,7 +206,8 @@ impl Peer {
             return;
         };
         if sender.on_ack(ack, local, at.now) {
-            sender.on_verdict(ack, local, at.now);
+            sender.on_verdict(ack, local, at.table_is_whole, at.now);
+            self.tell_repaired();
         } else {
             counters.impossible_acks += 1;
         }
@@ -217,7 +230,11 @@ impl Peer {
     }
 
     /// Writes a control datagram around what `emit` writes.
-    fn control(session: &mut Session, out: &mut Vec<u8>, emit: impl FnOnce(&mut Vec<u8>)) {
+    pub(super) fn control(
+        session: &mut Session,
+        out: &mut Vec<u8>,
+        emit: impl FnOnce(&mut Session, &mut Vec<u8>),
+    ) {
         session.number += 1;
         let header = Header {
             kind: Kind::Control,
@@ -228,7 +245,7 @@ impl Peer {
             sender: None,
         };
         header.emit(out);
-        emit(out);
+        emit(session, out);
         session.keys.seal(&header, out);
     }
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::cache::HashKey;
 use crate::cache::local::Circumstances as Change;
 use crate::flow::{EventKind, Flow, FlowEvent, Present, Rare, Tuple};
-use crate::wire::{AckBitmap, Header, Record, Records, Verdict};
+use crate::wire::{AckBitmap, Header, Outcome, Record, Records, Verdict};
 
 const PEER: u8 = 1;
 const MILLI: Duration = Duration::from_millis(1);
@@ -148,7 +148,8 @@ impl Active {
         };
         let is_possible = self.sender.on_ack(&ack, &mut self.local, self.now);
         if is_possible {
-            self.sender.on_verdict(&ack, &mut self.local, self.now);
+            self.sender
+                .on_verdict(&ack, &mut self.local, true, self.now);
         }
         is_possible
     }
@@ -402,40 +403,38 @@ fn markers_come_a_tenth_of_a_second_after_a_change_else_every_second_else_when_o
     assert_eq!(active.records(), [marker(1)]);
     active.now += SECOND - MILLI;
     assert_eq!(active.send(), None);
-    assert_eq!(active.sender.wake_at(), active.now + MILLI);
+    assert_eq!(active.sender.wake_at().min(), Some(active.now + MILLI));
     active.now += MILLI;
     assert_eq!(active.records(), [marker(1)]);
     active.lose_all();
     assert_eq!(active.records(), [marker(1)], "at once");
 }
 
+/// Reconcile has its own tests; `hear` tells of an empty replica, which gets passes.
 #[test]
-fn the_first_difference_makes_a_full_pass_and_later_ones_wait_twice_as_long_each() {
+fn four_attempts_come_at_once_and_later_ones_wait_twice_as_long_each() {
     let mut active = Active::settled(2, 64);
-    active.judge(Outcome::Different);
-    assert_eq!(
-        (active.sender.counters.passes, active.sender.failures()),
-        (2, 1)
-    );
-    assert!(active.sender.is_passing());
+    for attempt in 1..=4 {
+        active.judge(Outcome::Different);
+        let passes = active.sender.counters.passes;
+        let attempts = active.sender.attempts();
+        assert_eq!((passes, attempts), (1 + u64::from(attempt), attempt));
+        assert!(active.sender.is_passing());
+    }
     for secs in [1, 2, 4, 8, 16, 32, 60, 60] {
         active.judge(Outcome::Different);
-        let began = active.now;
-        let held = active.sender.hold_until.expect("a hold");
-        assert_eq!(held - began, Duration::from_secs(secs));
-        assert!(!active.sender.is_passing());
+        let held = active.now + Duration::from_secs(secs);
+        assert!(active.sender.wake_at().any(|at| at == held), "{secs}");
         active.now = held - MILLI;
-        active.sender.on_timeout(&mut active.local, active.now);
+        active.sender.on_timeout(active.now);
         assert!(!active.sender.is_passing(), "the hold is not over");
         active.now = held;
-        active.sender.on_timeout(&mut active.local, active.now);
+        active.sender.on_timeout(active.now);
+        active.judge(Outcome::Different);
         assert!(active.sender.is_passing());
     }
     active.judge(Outcome::Equal);
-    assert_eq!(
-        (active.sender.failures(), active.sender.hold_until),
-        (0, None)
-    );
+    assert_eq!(active.sender.attempts(), 0);
     active.judge(Outcome::Different);
     assert!(active.sender.is_passing(), "the first again");
 }
@@ -484,7 +483,7 @@ fn a_difference_found_before_the_pass_began_starts_no_other() {
         outcome: Outcome::Different,
     };
     assert!(active.hear(next, next, &[], Some(verdict)));
-    assert_eq!(active.sender.failures(), 0);
+    assert_eq!(active.sender.attempts(), 0);
     assert!(!active.sender.is_passing());
 }
 
