@@ -4,6 +4,7 @@ use std::io::Write;
 
 use super::{CliError, Exit, Place};
 use crate::config::settings::{Addressing, LinkSettings, Security, Settings};
+use crate::daemon::key;
 
 pub(super) fn execute(place: &Place, out: &mut impl Write) -> Result<Exit, CliError> {
     let settings = place.settings()?;
@@ -18,9 +19,17 @@ fn summary(settings: &Settings) -> String {
     for link in &settings.links {
         text += &format!("link    {}\n", link_line(link));
     }
-    text += match settings.security {
+    text += &match &settings.security {
+        Security::Sealed { key_file, other_key_file } => {
+            // The configuration is right whether or not the key is there yet.
+            match key::load_ring(key_file, other_key_file.as_deref()) {
+                Ok(_) => format!("key     {}\n", key_file.display()),
+                Err(error) => format!("key     not usable yet: {error}\n"),
+            }
+        }
         Security::Insecure => {
             "INSECURE: whoever reaches a link can read and write flows; keep it off shared networks\n"
+                .into()
         }
     };
     text

@@ -18,6 +18,7 @@ use crate::observe::log::Destination;
 
 mod check_config;
 mod dump;
+mod keygen;
 mod notify;
 mod outcome;
 mod run;
@@ -163,6 +164,8 @@ enum Command {
     },
     /// Check the configuration and start nothing
     CheckConfig,
+    /// Make a cluster key, which every node needs
+    Keygen(keygen::KeygenArgs),
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -189,6 +192,7 @@ impl Invocation {
         match self.command {
             Command::Run => run::execute(place),
             Command::CheckConfig => check_config::execute(place, out),
+            Command::Keygen(args) => keygen::execute(&args, out),
             Command::Status(args) => status::execute(args, &mut place.connect()?, out, colour),
             Command::Commit => outcome::execute("commit", &Request::Commit, place, out),
             Command::Promote => outcome::execute("promote", &Request::Promote, place, out),

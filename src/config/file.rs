@@ -47,6 +47,7 @@ pub(super) struct Control {
 #[serde(deny_unknown_fields)]
 pub(super) struct SecuritySection {
     pub(super) key_file: Given<String>,
+    pub(super) other_key_file: Given<String>,
     pub(super) insecure: Given<bool>,
 }
 

@@ -54,8 +54,15 @@ pub struct ControlSettings {
 }
 
 /// `[security]`: how the links are protected.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Security {
+    /// Every datagram is encrypted and authenticated.
+    Sealed {
+        /// The cluster key.
+        key_file: PathBuf,
+        /// A second key that is accepted as well, while keys are rotated.
+        other_key_file: Option<PathBuf>,
+    },
     /// Neither encrypted nor authenticated: whoever reaches a link can read and write flows.
     Insecure,
 }

@@ -147,7 +147,8 @@ impl Check<'_> {
 
     fn security(&mut self, section: Option<&Spanned<file::SecuritySection>>) -> Option<Security> {
         const WHY: &str = "whoever reaches a link that is not sealed can read and write flows";
-        const HELP: &str = "set insecure = true in [security], on a link nobody else can reach";
+        const HELP: &str = "make a key with `ctsyncd keygen FILE`, copy it to every node, and name it \
+                            with key_file; or set insecure = true, on a link nobody else can reach";
         let Some(section) = section else {
             if !self.broken.section("security") {
                 let message = format!("no [security] section: {WHY}, so it has to be said aloud");
@@ -155,29 +156,40 @@ impl Check<'_> {
             }
             return None;
         };
-        if let Some(key_file) = &section.get_ref().key_file {
-            self.report.error_help(
-                key_file.span(),
-                "key_file is not yet supported: sealing comes with a later release",
-                "set insecure = true, on a link nobody else can reach",
-            );
-            return None;
-        }
-        match &section.get_ref().insecure {
-            Some(insecure) if *insecure.get_ref() => Some(Security::Insecure),
-            Some(insecure) => {
-                let message = format!(
-                    "sealing comes with a later release, and without it nothing starts: {WHY}"
-                );
-                self.report.error_help(insecure.span(), message, HELP);
+        let given = section.get_ref();
+        let insecure = given
+            .insecure
+            .as_ref()
+            .filter(|insecure| *insecure.get_ref());
+        match (&given.key_file, insecure) {
+            (Some(_), Some(insecure)) => {
+                let message = "insecure = true beside a key_file: is the link sealed or not?";
+                self.report
+                    .error_help(insecure.span(), message, "leave one of them out");
                 None
             }
-            None => {
-                let given = ["insecure", "key_file"]
+            (None, _) if given.other_key_file.is_some() => {
+                let other = given.other_key_file.as_ref().map_or(0..0, Spanned::span);
+                let message = "other_key_file without a key_file: which key seals?";
+                self.report
+                    .error_help(other, message, "name the key that seals with key_file");
+                None
+            }
+            (Some(key_file), None) => Some(Security::Sealed {
+                key_file: key_file.get_ref().into(),
+                other_key_file: given
+                    .other_key_file
+                    .as_ref()
+                    .map(|other| other.get_ref().into()),
+            }),
+            (None, Some(_)) => Some(Security::Insecure),
+            (None, None) => {
+                let is_broken = ["insecure", "key_file", "other_key_file"]
                     .iter()
                     .any(|option| self.broken.option("security", 0, option));
-                if !given {
-                    let message = format!("[security] does not say insecure = true: {WHY}");
+                if !is_broken {
+                    let message =
+                        format!("[security] has neither key_file nor insecure = true: {WHY}");
                     self.report.error_help(section.span(), message, HELP);
                 }
                 None

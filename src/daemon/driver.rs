@@ -233,7 +233,7 @@ impl Driver {
             match port.link().try_recv_from(&mut self.datagram_in) {
                 Ok((len, from)) => {
                     port.count_received();
-                    let datagram = &self.datagram_in[..len];
+                    let datagram = &mut self.datagram_in[..len];
                     self.parts.engine.handle_datagram(now, link, from, datagram);
                 }
                 Err(error) => {

@@ -19,6 +19,7 @@ use tracing::{info, warn};
 mod answer;
 mod driver;
 mod identity;
+pub mod key;
 mod port;
 mod remember;
 pub mod systemd;
@@ -32,6 +33,7 @@ use crate::engine::status::Status;
 use crate::engine::{Command, Engine, EngineSettings, Reply};
 use crate::kernel::{AddressWatch, EventReader, Requests, capability, clock, sysctl};
 use crate::net::Link;
+use crate::wire::seal::Keyring;
 use crate::wire::{Epoch, Name, WINDOW_MAX};
 use driver::{Asker, Driver};
 use port::Port;
@@ -63,6 +65,7 @@ const ENGINE_ANSWER_MAX: Duration = Duration::from_secs(10);
 /// When a part cannot start: what, on which object, and how to mend it; or when one has failed for
 /// good while it ran.
 pub fn run(settings: Settings) -> anyhow::Result<()> {
+    let keyring = load_keyring(&settings)?;
     capability::require_net_admin()?;
     let main = runtime()?;
     let engine_runtime = runtime()?;
@@ -91,10 +94,11 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
     let reader = EventReader::spawn(&settings.kernel, events_in)?;
     let requests = Requests::spawn(done_in)?;
     let addresses = AddressWatch::spawn()?;
-    let engine_settings = engine_settings(&settings, &links, requests.port_id(), &remembered)?;
-    if engine_settings.insecure {
+    if keyring.is_none() {
         warn!("insecure: the links are neither encrypted nor authenticated");
     }
+    let port_id = requests.port_id();
+    let engine_settings = engine_settings(&settings, keyring, &links, port_id, &remembered)?;
     let engine = Engine::new(engine_settings, clock());
     let (role_in, role) = watch::channel((engine.role(), engine.term()));
     let driver = Driver::new(driver::Parts {
@@ -227,14 +231,30 @@ fn runtime() -> anyhow::Result<Runtime> {
         .context("cannot start the runtime")
 }
 
+/// The cluster's keys; none: the links are insecure.
+fn load_keyring(settings: &Settings) -> anyhow::Result<Option<Keyring>> {
+    match &settings.security {
+        Security::Insecure => Ok(None),
+        Security::Sealed {
+            key_file,
+            other_key_file,
+        } => Ok(Some(key::load_ring(key_file, other_key_file.as_deref())?)),
+    }
+}
+
 fn engine_settings(
     settings: &Settings,
+    keyring: Option<Keyring>,
     links: &[Port],
     writer_port_id: u32,
     memory: &remember::Memory,
 ) -> anyhow::Result<EngineSettings> {
     let (role, term) = memory.read();
-    let Security::Insecure = settings.security;
+    // With a cluster key all runs hash alike, so that no replica has to be hashed anew.
+    let hash_key = match &keyring {
+        Some(ring) => ring.primary.hash_key(),
+        None => identity::random_words()?,
+    };
     let datagram_bytes_max = links
         .iter()
         .map(|port| port.link().datagram_bytes_max())
@@ -242,7 +262,7 @@ fn engine_settings(
     Ok(EngineSettings {
         name: Name::new(settings.node.name.as_bytes()).context("[node] name is not valid")?,
         epoch: Epoch(identity::random()?),
-        hash_key: HashKey(identity::random_words()?),
+        hash_key: HashKey(hash_key),
         secret: HashKey(identity::random_words()?),
         policy: settings.policy.clone(),
         flows_max: settings.cache.flows_max,
@@ -262,7 +282,7 @@ fn engine_settings(
         scrub_interval: settings.kernel.scrub_interval,
         grace: settings.commit.grace,
         writer_port_id,
-        insecure: true,
+        keyring,
         role,
         term,
     })

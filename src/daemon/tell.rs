@@ -64,6 +64,12 @@ fn tell_peer(notice: PeerNotice) {
             peer = name.as_str(),
             "speaks protocol versions {min} to {max} and we none of them: upgrade the older node"
         ),
+        PeerNotice::Stranger { name, why } => {
+            warn!(
+                "{:?} is heard and cannot be understood: {why}",
+                name.as_str()
+            );
+        }
         PeerNotice::Retired { name } => warn!(
             "a run of {:?} that was left is heard again: two nodes with this [node] name, or a \
              recording that is played back",
@@ -74,7 +80,8 @@ fn tell_peer(notice: PeerNotice) {
             name.as_str()
         ),
         PeerNotice::DuplicateName { name } => warn!(
-            "another node calls itself {:?} as this one does: give each its own [node] name",
+            "another node calls itself {:?} as this one does, or somebody plays back a recording of \
+             an earlier run: give each node its own [node] name",
             name.as_str()
         ),
     }

@@ -14,7 +14,8 @@ use crate::ctnetlink::request::{KernelRequest, RequestDone};
 use crate::flow::FlowEvent;
 use crate::flow::filter::{LocalAddresses, Policy};
 use crate::replication::{Circumstances, LinkId, Peer, Replication, ReplicationSettings, Transmit};
-use crate::wire::{Epoch, Name};
+use crate::wire::seal::Keyring;
+use crate::wire::{Epoch, Identity, Name};
 
 mod batch;
 pub mod command;
@@ -70,8 +71,8 @@ pub struct EngineSettings {
     pub grace: Duration,
     /// Netlink port id of our writer: events with it are echoes.
     pub writer_port_id: u32,
-    /// The links are not protected.
-    pub insecure: bool,
+    /// The cluster's keys; none: the links are insecure.
+    pub keyring: Option<Keyring>,
     /// Role to start in: standby, or what an earlier run on this boot was.
     pub role: Role,
     /// Term to start with.
@@ -109,8 +110,11 @@ impl Engine {
             now,
         );
         let replication = ReplicationSettings {
-            name: settings.name,
-            epoch: settings.epoch,
+            identity: Identity {
+                name: settings.name,
+                epoch: settings.epoch,
+            },
+            keyring: settings.keyring.clone(),
             secret: settings.secret,
             links: u8::try_from(settings.links.len()).expect("links are counted in a u8"),
             window: settings.window,
@@ -181,7 +185,7 @@ impl Engine {
         now: Instant,
         link: LinkId,
         from: SocketAddr,
-        datagram: &[u8],
+        datagram: &mut [u8],
     ) {
         let at = self.circumstances(now);
         self.replication
@@ -391,3 +395,6 @@ impl Engine {
         self.notices.push_back(notice);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::command::{FlowsFrom, Reply};
 use super::status::{
     KernelStatus, LinkStatus, LocalStatus, PeerState, PeerStatus, ReplicaStatus, Role, Status,
+    StrangerStatus,
 };
 use super::{Engine, Slot};
 use crate::replication::{LinkId, Peer};
@@ -26,6 +27,14 @@ impl Engine {
             .map(|peer| self.peer_status(peer, now))
             .collect();
         peers.sort_by(|one, other| one.name.cmp(&other.name));
+        let strangers = self
+            .replication
+            .strangers(now)
+            .map(|stranger| StrangerStatus {
+                name: stranger.name.as_str().into(),
+                cause: stranger.why.to_string(),
+            });
+        let strangers = strangers.collect();
         let link_status = |name: &String| LinkStatus {
             name: name.clone(),
             sent: 0,
@@ -37,7 +46,7 @@ impl Engine {
             node: self.settings.name.as_str().into(),
             role: self.role,
             term: self.term,
-            insecure: self.settings.insecure,
+            insecure: self.settings.keyring.is_none(),
             ready: cause.is_none(),
             cause,
             local: LocalStatus {
@@ -55,6 +64,7 @@ impl Engine {
             },
             links: self.settings.links.iter().map(link_status).collect(),
             peers,
+            strangers,
             commit: self.jobs.commit_status(now),
         }
     }

@@ -27,8 +27,20 @@ pub struct Status {
     pub links: Vec<LinkStatus>,
     /// The peers, by name.
     pub peers: Vec<PeerStatus>,
+    /// Who was heard lately and could not be understood.
+    #[serde(default)]
+    pub strangers: Vec<StrangerStatus>,
     /// Progress of the running commit, or the outcome of the last.
     pub commit: Option<CommitStatus>,
+}
+
+/// Somebody who is heard and cannot be understood.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct StrangerStatus {
+    /// Who they say they are.
+    pub name: String,
+    /// What is wrong, and what mends it.
+    pub cause: String,
 }
 
 /// Role of a node.

@@ -1,6 +1,7 @@
 //! What the protocol counts: every datagram that is dropped has its reason.
 
 use crate::wire::WireError;
+use crate::wire::seal::SealError;
 
 /// Counters of all peers together.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -11,6 +12,10 @@ pub struct Counters {
     pub received: u64,
     /// Datagrams and frames that could not be read, by `WireError`.
     pub unreadable: [u64; WireError::ALL.len()],
+    /// Datagrams that were not opened, by `SealError`.
+    pub unopened: [u64; SealError::ALL.len()],
+    /// Control datagrams received before.
+    pub replays: u64,
     /// Frames of a kind that this version does not know.
     pub unknown_frames: u64,
     /// Records of a kind that this version does not know, or that could not be read.
@@ -44,12 +49,19 @@ impl Counters {
         self.unreadable[at.expect("ALL has every error")] += 1;
     }
 
+    /// Counts a datagram that was not opened.
+    pub fn refuse_seal(&mut self, error: SealError) {
+        let at = SealError::ALL.iter().position(|&known| known == error);
+        self.unopened[at.expect("ALL has every error")] += 1;
+    }
+
     /// Every counter with its name, for `stats`.
     #[must_use]
     pub fn list(&self) -> Vec<(String, u64)> {
         let mut list: Vec<(String, u64)> = [
             ("sent", self.sent),
             ("received", self.received),
+            ("replays", self.replays),
             ("unknown_frames", self.unknown_frames),
             ("unreadable_records", self.unreadable_records),
             ("unknown_session", self.unknown_session),
@@ -68,6 +80,9 @@ impl Counters {
         .collect();
         for (error, &count) in WireError::ALL.iter().zip(&self.unreadable) {
             list.push((format!("unreadable.{}", error.reason()), count));
+        }
+        for (error, &count) in SealError::ALL.iter().zip(&self.unopened) {
+            list.push((format!("unopened.{}", error.reason()), count));
         }
         list
     }

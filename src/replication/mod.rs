@@ -11,20 +11,30 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::cache::{HashKey, Local, Secs};
-use crate::wire::{Epoch, Frame, Frames, Greeting, Header, Hello, Kind, Name, PROTOCOL_VERSION};
+use crate::wire::seal::{Keyring, TAG_BYTES};
+use crate::wire::{Ack, Greeting, Header, Identity, Kind};
 
 pub mod counters;
+mod first;
+mod keys;
 pub mod peer;
 mod receiver;
 mod ring;
 mod sender;
 mod session;
+mod strangers;
 mod window;
 
+#[cfg(test)]
+mod attacks {
+    mod tests;
+}
+
 pub use counters::Counters;
-use peer::{Identity, PeerSettings};
 pub use peer::{Peer, PeerNotice};
 pub use sender::SenderCounters;
+pub use strangers::Stranger;
+use strangers::Strangers;
 
 /// Most peers: with this node a cluster of eight. A tombstone keeps a bit for each.
 pub const PEERS_MAX: usize = 7;
@@ -59,17 +69,18 @@ struct Origin {
 }
 
 /// What the protocol needs to know about this node.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct ReplicationSettings {
-    /// Own name.
-    pub name: Name,
-    /// This run.
-    pub epoch: Epoch,
+    /// This node and run.
+    pub identity: Identity,
+    /// The cluster's keys; none: the links are insecure.
+    pub keyring: Option<Keyring>,
     /// Known to nobody else; challenges and session numbers are made from it (rule S1).
     pub secret: HashKey,
     /// Number of links.
     pub links: u8,
-    /// Most data packet numbers that one peer may have under way to us (rule W1).
+    /// Most data packet numbers that one peer may have under way to us (rule W1); fewer are offered
+    /// if the ack of so many would not fit in a datagram.
     pub window: u32,
     /// Most bytes of a datagram.
     pub datagram_bytes_max: usize,
@@ -111,6 +122,7 @@ pub struct Replication {
     turn: usize,
     drained_at: Instant,
     notices: VecDeque<PeerNotice>,
+    strangers: Strangers,
     told_at: Option<Instant>,
     counters: Counters,
 }
@@ -121,7 +133,10 @@ const NOTICES_MAX: usize = 64;
 impl Replication {
     /// Nobody heard of yet.
     #[must_use]
-    pub fn new(settings: ReplicationSettings, now: Instant) -> Self {
+    pub fn new(mut settings: ReplicationSettings, now: Instant) -> Self {
+        let tag = settings.keyring.as_ref().map_or(0, |_| TAG_BYTES);
+        let fitting = Ack::window_that_fits(settings.datagram_bytes_max - tag);
+        settings.window = settings.window.min(fitting);
         Self {
             settings,
             peers: Vec::with_capacity(PEERS_MAX),
@@ -133,6 +148,7 @@ impl Replication {
             turn: 0,
             drained_at: now,
             notices: VecDeque::with_capacity(NOTICES_MAX),
+            strangers: Strangers::default(),
             told_at: None,
             counters: Counters::default(),
         }
@@ -153,6 +169,11 @@ impl Replication {
     #[must_use]
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// Who was heard lately and could not be understood.
+    pub fn strangers(&self, now: Instant) -> impl Iterator<Item = &Stranger> {
+        self.strangers.recent(now)
     }
 
     /// The peers whose stream runs, a bit each.
@@ -177,42 +198,31 @@ impl Replication {
         at: Circumstances,
         link: LinkId,
         from: SocketAddr,
-        datagram: &[u8],
+        datagram: &mut [u8],
         local: &mut Local,
     ) {
         let origin = Origin {
             link,
             address: from,
         };
-        let (header, body) = match Header::parse(datagram) {
-            Ok(parsed) => parsed,
+        let header = match Header::parse(datagram) {
+            Ok((header, _)) => header,
             Err(error) => return self.counters.refuse(error),
         };
         self.counters.received += 1;
         match header.kind {
             Kind::Hello | Kind::Greeting => {
-                for frame in Frames::new(body) {
-                    match frame {
-                        Ok(Frame::Hello(hello)) if header.kind == Kind::Hello => {
-                            self.on_hello(at, origin, &hello, local);
-                        }
-                        Ok(Frame::Greeting(greeting)) if header.kind == Kind::Greeting => {
-                            self.on_greeting(at, origin, &greeting, local);
-                        }
-                        Ok(_) => self.counters.unknown_frames += 1,
-                        Err(error) => self.counters.refuse(error),
-                    }
-                }
+                self.on_first(at, origin, &header, datagram, local);
             }
             Kind::Control | Kind::Data => {
                 let session = header.session;
+                let counters = &mut self.counters;
                 match self.peers.iter_mut().find(|peer| peer.answers_to(session)) {
                     Some(peer) => {
-                        let counters = &mut self.counters;
-                        peer.on_datagram(at, origin, &header, body, local, counters);
+                        peer.on_datagram(at, origin, &header, datagram, local, counters);
                         Self::collect(&mut self.notices, peer);
                     }
-                    None => self.counters.unknown_session += 1,
+                    None => counters.unknown_session += 1,
                 }
             }
         }
@@ -278,42 +288,6 @@ impl Replication {
         self.notices.pop_front()
     }
 
-    fn next_greeting(&mut self, out: &mut Vec<u8>) -> Option<Transmit> {
-        let (transmit, greeting) = self.greetings.pop_front()?;
-        self.greeting_number += 1;
-        let number = self.greeting_number;
-        Header {
-            kind: Kind::Greeting,
-            session: 0,
-            number,
-            floor: 0,
-        }
-        .emit(out);
-        greeting.emit(out);
-        Some(transmit)
-    }
-
-    fn next_hello(&mut self, out: &mut Vec<u8>) -> Option<Transmit> {
-        let link = LinkId(self.hellos.next()?);
-        self.hello_number += 1;
-        Header {
-            kind: Kind::Hello,
-            session: 0,
-            number: self.hello_number,
-            floor: 0,
-        }
-        .emit(out);
-        let hello = Hello {
-            name: self.settings.name,
-            epoch: self.settings.epoch,
-            version_min: PROTOCOL_VERSION,
-            version_max: PROTOCOL_VERSION,
-            features: 0,
-        };
-        hello.emit(out);
-        Some(Transmit { link, to: None })
-    }
-
     fn next_data(
         &mut self,
         at: Circumstances,
@@ -328,96 +302,6 @@ impl Replication {
             }
         }
         None
-    }
-
-    /// Rules S2, S3: a hello proves nothing and is answered with a greeting.
-    fn on_hello(&mut self, at: Circumstances, origin: Origin, hello: &Hello, local: &mut Local) {
-        let who = Identity {
-            name: hello.name,
-            epoch: hello.epoch,
-            versions: (hello.version_min, hello.version_max),
-        };
-        let Some(index) = self.admit(at, who, local) else {
-            return;
-        };
-        let peer = &mut self.peers[index];
-        if let Some(greeting) = peer.on_hello(at, origin, who, local) {
-            self.greet(origin, greeting);
-        }
-        Self::collect(&mut self.notices, &mut self.peers[index]);
-    }
-
-    /// Rules S3 to S5.
-    fn on_greeting(
-        &mut self,
-        at: Circumstances,
-        origin: Origin,
-        greeting: &Greeting,
-        local: &mut Local,
-    ) {
-        if (greeting.to, greeting.to_epoch) != (self.settings.name, self.settings.epoch) {
-            self.counters.not_for_us += 1;
-            return;
-        }
-        let who = Identity {
-            name: greeting.from,
-            epoch: greeting.epoch,
-            versions: (greeting.version_min, greeting.version_max),
-        };
-        let Some(index) = self.admit(at, who, local) else {
-            return;
-        };
-        let peer = &mut self.peers[index];
-        if let Some(answer) = peer.on_greeting(at, origin, who, greeting, local) {
-            self.greet(origin, answer);
-        }
-        Self::collect(&mut self.notices, &mut self.peers[index]);
-    }
-
-    fn greet(&mut self, origin: Origin, greeting: Greeting) {
-        if self.greetings.len() < GREETINGS_MAX {
-            let transmit = Transmit {
-                link: origin.link,
-                to: Some(origin.address),
-            };
-            self.greetings.push_back((transmit, greeting));
-        } else {
-            self.counters.greetings_dropped += 1;
-        }
-    }
-
-    /// The peer of a name; room is made for a new one by forgetting one that never had a session
-    /// and is silent.
-    fn admit(&mut self, at: Circumstances, who: Identity, local: &mut Local) -> Option<usize> {
-        if who.name == self.settings.name {
-            if who.epoch != self.settings.epoch {
-                self.counters.own_name += 1;
-                self.tell_seldom(at.now, PeerNotice::DuplicateName { name: who.name });
-            }
-            return None;
-        }
-        if let Some(index) = self.peers.iter().position(|peer| peer.name() == who.name) {
-            return Some(index);
-        }
-        if self.peers.len() == PEERS_MAX {
-            let forgotten = self
-                .peers
-                .iter()
-                .position(|peer| peer.is_forgettable(at.now));
-            let Some(forgotten) = forgotten else {
-                self.counters.peers_full += 1;
-                self.tell_seldom(at.now, PeerNotice::NoRoom { name: who.name });
-                return None;
-            };
-            self.peers.remove(forgotten).close(local);
-        }
-        let used = self.peers.iter().fold(0, |mask, peer| mask | peer.bit());
-        let settings = PeerSettings {
-            bit: 1 << (!used).trailing_zeros(),
-            replication: self.settings,
-        };
-        self.peers.push(Peer::new(who.name, settings, at.now));
-        Some(self.peers.len() - 1)
     }
 
     /// A notice about somebody who is no peer: at most one a minute, whoever it is.
@@ -441,3 +325,6 @@ fn push_notice(notices: &mut VecDeque<PeerNotice>, notice: PeerNotice) {
     }
     notices.push_back(notice);
 }
+
+#[cfg(test)]
+mod tests;

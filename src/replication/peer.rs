@@ -10,13 +10,14 @@ use super::sender::{Sender, SenderCounters};
 use super::session::Session;
 use super::{Circumstances, LinkId, ReplicationSettings};
 use crate::cache::{Local, Replica};
+use crate::wire::seal::SealError;
 use crate::wire::{Epoch, Name, Outcome};
 
 mod meet;
 mod paths;
 mod talk;
 
-use meet::RETIRED_MAX;
+use meet::{GREETED_MAX, RETIRED_MAX};
 use paths::Path;
 
 /// A peer not heard of for this long is silent: three pings at rest.
@@ -25,7 +26,7 @@ const SILENCE: Duration = Duration::from_secs(3);
 const NOTICES_MAX: usize = 8;
 
 /// What is fixed about a peer.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct PeerSettings {
     /// Its bit in the masks of tombstones.
     pub(super) bit: u8,
@@ -33,12 +34,13 @@ pub(super) struct PeerSettings {
     pub(super) replication: ReplicationSettings,
 }
 
-/// Who a hello or greeting says it is from.
+/// Who a hello or greeting is from.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Identity {
-    pub(super) name: Name,
+pub(super) struct Who {
     pub(super) epoch: Epoch,
     pub(super) versions: (u8, u8),
+    /// The datagram's.
+    pub(super) number: u64,
 }
 
 /// Something an operator should hear about.
@@ -80,6 +82,13 @@ pub enum PeerNotice {
         /// The node.
         name: Name,
     },
+    /// Somebody is heard who has no key of ours, or we none of theirs.
+    Stranger {
+        /// Who they say they are.
+        name: Name,
+        /// What is wrong.
+        why: SealError,
+    },
     /// Another node has our name.
     DuplicateName {
         /// The name.
@@ -111,7 +120,10 @@ pub struct Peer {
     accepted: u64,
     retired: VecDeque<Epoch>,
     incompatible: Option<(u8, u8)>,
-    greeted_at: Option<Instant>,
+    /// Runs whose hellos were answered, and when.
+    greeted: Vec<(Epoch, Instant)>,
+    /// The run whose greeting came last, and the greeting's number.
+    greeting_number: Option<(Epoch, u64)>,
     retired_told_at: Option<Instant>,
     session: Option<Session>,
     paths: Vec<Path>,
@@ -128,6 +140,7 @@ pub struct Peer {
 
 impl Peer {
     pub(super) fn new(name: Name, settings: PeerSettings, now: Instant) -> Self {
+        let paths = vec![Path::default(); usize::from(settings.replication.links)];
         Self {
             name,
             settings,
@@ -135,10 +148,11 @@ impl Peer {
             accepted: 0,
             retired: VecDeque::with_capacity(RETIRED_MAX),
             incompatible: None,
-            greeted_at: None,
+            greeted: Vec::with_capacity(GREETED_MAX),
+            greeting_number: None,
             retired_told_at: None,
             session: None,
-            paths: vec![Path::default(); usize::from(settings.replication.links)],
+            paths,
             heard_at: None,
             told: None,
             replica: None,
@@ -228,7 +242,7 @@ impl Peer {
         self.verified_at
     }
 
-    /// Flows that did not fit in the replica.
+    /// Flows that did not fit in the replica since it was last proven equal.
     #[must_use]
     pub fn refused_flows(&self) -> u64 {
         self.refused_flows

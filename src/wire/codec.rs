@@ -72,6 +72,11 @@ impl<'a> Body<'a> {
         Ok(bytes)
     }
 
+    /// What is left.
+    pub(super) fn rest(self) -> &'a [u8] {
+        self.0
+    }
+
     /// A body must be used up: bytes that nobody reads are bytes that nobody checked.
     pub(super) fn finish(self) -> Result<(), WireError> {
         if self.0.is_empty() {

@@ -4,16 +4,12 @@
 use super::codec::{Body, Decode, Encode, put};
 use super::control::{GREETING_V1, HELLO_V1};
 use super::envelope::wrap;
-use super::{Epoch, Name, WINDOW_MAX, WireError};
+use super::{Identity, WINDOW_MAX, WireError};
 
 /// "I am here": sent every second on every link, believed by nobody, answered with a greeting.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Hello {
-    /// The sender.
-    pub name: Name,
-    /// Its run.
-    pub epoch: Epoch,
-    /// Lowest protocol version it speaks.
+    /// Lowest protocol version the sender speaks.
     pub version_min: u8,
     /// Highest protocol version it speaks; not below `version_min`.
     pub version_max: u8,
@@ -24,7 +20,6 @@ pub struct Hello {
 #[derive(Encode, Decode, Clone, Copy, PartialEq, Eq, Debug)]
 #[cfg_attr(test, derive(wincode::SchemaWrite, wincode::SchemaRead))]
 struct HelloV1 {
-    epoch: [u8; 16],
     version_min: u8,
     version_max: u8,
     features: u32,
@@ -34,9 +29,7 @@ impl Hello {
     /// Appends a HELLO_V1 frame.
     pub fn emit(&self, out: &mut Vec<u8>) {
         wrap(out, HELLO_V1, |out| {
-            self.name.emit(out);
             let rest = HelloV1 {
-                epoch: self.epoch.0,
                 version_min: self.version_min,
                 version_max: self.version_max,
                 features: self.features,
@@ -47,13 +40,10 @@ impl Hello {
 
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, WireError> {
         let mut body = Body::new(bytes);
-        let name = Name::take(&mut body)?;
         let rest: HelloV1 = body.take()?;
         body.finish()?;
         check_versions(rest.version_min, rest.version_max)?;
         Ok(Self {
-            name,
-            epoch: Epoch(rest.epoch),
             version_min: rest.version_min,
             version_max: rest.version_max,
             features: rest.features,
@@ -64,14 +54,8 @@ impl Hello {
 /// Asks for a session, and with an `echo` agrees to one.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Greeting {
-    /// The sender.
-    pub from: Name,
-    /// Its run.
-    pub epoch: Epoch,
     /// Whom it is for.
-    pub to: Name,
-    /// The run of that node which it is for.
-    pub to_epoch: Epoch,
+    pub to: Identity,
     /// To be echoed by whoever wants to be believed.
     pub challenge: u64,
     /// The challenge that was just received from the addressee, if one was.
@@ -116,10 +100,7 @@ impl Greeting {
     pub fn emit(&self, out: &mut Vec<u8>) {
         debug_assert!(self.session != 0 && (1..=WINDOW_MAX).contains(&self.window));
         wrap(out, GREETING_V1, |out| {
-            self.from.emit(out);
-            out.extend_from_slice(&self.epoch.0);
             self.to.emit(out);
-            out.extend_from_slice(&self.to_epoch.0);
             let rest = GreetingV1 {
                 challenge: self.challenge.to_be_bytes(),
                 echo: self.echo.map(u64::to_be_bytes),
@@ -139,10 +120,7 @@ impl Greeting {
 
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, WireError> {
         let mut body = Body::new(bytes);
-        let from = Name::take(&mut body)?;
-        let epoch = Epoch(body.array()?);
-        let to = Name::take(&mut body)?;
-        let to_epoch = Epoch(body.array()?);
+        let to = Identity::take(&mut body)?;
         let rest: GreetingV1 = body.take()?;
         body.finish()?;
         check_versions(rest.version_min, rest.version_max)?;
@@ -154,10 +132,7 @@ impl Greeting {
             return Err(WireError::Range);
         }
         Ok(Self {
-            from,
-            epoch,
             to,
-            to_epoch,
             challenge: u64::from_be_bytes(rest.challenge),
             echo: rest.echo.map(u64::from_be_bytes),
             session,
@@ -193,10 +168,9 @@ mod tests {
     proptest! {
         #[test]
         fn wincode_gives_the_same_bytes(
-            a: u64, b: u64, shift in 0..64, c: u32, e: u8, long: [u8; 16], bytes: [u8; 8], there: bool,
+            a: u64, b: u64, shift in 0..64, c: u32, e: u8, bytes: [u8; 8], there: bool,
         ) {
             assert_same_as_wincode!(HelloV1, HelloV1 {
-                epoch: long,
                 version_min: e,
                 version_max: e,
                 features: c,

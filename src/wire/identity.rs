@@ -15,6 +15,30 @@ impl fmt::Display for Epoch {
     }
 }
 
+/// A run of a node.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Identity {
+    /// The node.
+    pub name: Name,
+    /// Its run.
+    pub epoch: Epoch,
+}
+
+impl Identity {
+    pub(super) fn emit(&self, out: &mut Vec<u8>) {
+        self.name.emit(out);
+        out.extend_from_slice(&self.epoch.0);
+    }
+
+    pub(super) fn take(body: &mut Body<'_>) -> Result<Self, WireError> {
+        let name = Name::take(body)?;
+        Ok(Self {
+            name,
+            epoch: Epoch(body.array()?),
+        })
+    }
+}
+
 /// A node's name: 1 to [`NAME_BYTES_MAX`] letters, digits, `-`, `_` and `.`, all ASCII.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Name {

@@ -20,6 +20,7 @@ pub mod header;
 mod identity;
 mod rare_v1;
 pub mod record;
+pub mod seal;
 
 pub use bitmap::AckBitmap;
 pub use control::{Ack, Frame, Frames, Outcome, Ping, Verdict};
@@ -27,7 +28,7 @@ pub use error::WireError;
 pub use flow_v1::FLOW_RECORD_BYTES_MAX;
 pub use greeting::{Greeting, Hello};
 pub use header::{Header, Kind};
-pub use identity::{Epoch, Name};
+pub use identity::{Epoch, Identity, Name};
 pub use record::{
     MARKER_RECORD_BYTES_MAX, Marker, Record, Records, TOMBSTONE_RECORD_BYTES, emit_flow,
     emit_marker, emit_tombstone,

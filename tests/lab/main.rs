@@ -19,3 +19,4 @@ mod mix;
 mod overrun;
 mod replicate;
 mod restart;
+mod seal;

@@ -3,30 +3,41 @@
 use super::{Peer, PeerNotice, Told};
 use crate::cache::Local;
 use crate::replication::sender::{self, Sender};
-use crate::replication::session::{ACK_DELAY, Session};
+use crate::replication::session::{ACK_DELAY, SentPing, Session};
 use crate::replication::{Circumstances, Counters, Origin, Transmit};
 use crate::wire::{Ack, Frame, Frames, Header, Kind, Outcome, Ping};
 
 impl Peer {
-    /// A datagram of our session.
+    /// A datagram of our session: nothing that does not open changes anything (rule S6).
     pub(in crate::replication) fn on_datagram(
         &mut self,
         at: Circumstances,
         origin: Origin,
         header: &Header,
-        body: &[u8],
+        datagram: &mut [u8],
         local: &mut Local,
         counters: &mut Counters,
     ) {
+        let Some(session) = &mut self.session else {
+            return;
+        };
+        let body = match session.keys.open(header, datagram) {
+            Ok(body) => body,
+            Err(error) => return counters.refuse_seal(error),
+        };
+        if header.kind == Kind::Control && !session.replays.take(header.number) {
+            counters.replays += 1;
+            return;
+        }
+        if header.kind == Kind::Data {
+            return self.on_data(at, origin, header, body, counters);
+        }
         self.heard_at = Some(at.now);
         self.paths[usize::from(origin.link.0)].address = Some(origin.address);
-        if header.kind == Kind::Data {
-            return self.on_data(at, header, body, counters);
-        }
         for frame in Frames::new(body) {
             match frame {
                 Ok(Frame::Ack(ack)) => self.on_ack(at, &ack, local, counters),
-                Ok(Frame::Ping(ping)) => self.on_ping(&ping),
+                Ok(Frame::Ping(ping)) => self.on_ping(at, origin, &ping),
                 Ok(Frame::Hello(_) | Frame::Greeting(_) | Frame::Unknown(_)) => {
                     counters.unknown_frames += 1;
                 }
@@ -45,24 +56,28 @@ impl Peer {
         let carrying = self.carrying(at.now)?;
         let replica = self.replica.as_ref()?;
         let session = self.session.as_mut()?;
-        if let Some(answered_clock) = session.take_due_ack(at.now) {
-            Self::control_header(session, out);
-            session.receiver.ack(replica, answered_clock).emit(out);
+        if let Some(answer) = session.take_due_ack(at.now) {
+            let ack = session.receiver.ack(replica, answer.clock);
+            Self::control(session, out, |out| ack.emit(out));
+            let back = answer
+                .link
+                .and_then(|link| Some((link, self.paths[usize::from(link.0)].address?)));
+            let (link, address) = back.unwrap_or(carrying);
             return Some(Transmit {
-                link: carrying.0,
-                to: Some(carrying.1),
+                link,
+                to: Some(address),
             });
         }
         let (link, address) = self.next_ping(at.now, carrying)?;
         let (lag, lag_records) = (self.lag(at.now), self.lag_records(local));
         let session = self.session.as_mut()?;
         let clock = session.next_clock(at.clock_micros);
-        let path = &mut self.paths[usize::from(link.0)];
-        (path.clock, path.pinged_at) = (clock, Some(at.now));
-        if link == carrying.0 {
-            session.pinged_at = Some(at.now);
-        }
-        Self::control_header(session, out);
+        self.paths[usize::from(link.0)].pinged_at = Some(at.now);
+        session.note_ping(SentPing {
+            clock,
+            link,
+            at: at.now,
+        });
         let ping = Ping {
             next: session.sender.as_ref().map_or(1, Sender::next),
             lag_ms: u32::try_from(lag.as_millis()).unwrap_or(u32::MAX),
@@ -72,7 +87,7 @@ impl Peer {
             term: at.term,
             flows: local.digest().flows(),
         };
-        ping.emit(out);
+        Self::control(session, out, |out| ping.emit(out));
         Some(Transmit {
             link,
             to: Some(address),
@@ -95,11 +110,14 @@ impl Peer {
             secs: at.secs,
             clock_micros: at.clock_micros,
             table_is_whole: at.table_is_whole,
-            datagram_bytes_max,
+            datagram_bytes_max: datagram_bytes_max - session.keys.tag_bytes(),
             session: session.theirs,
+            seal: session.keys.id(),
         };
-        let is_filled = sender.fill(local, circumstances, out);
-        is_filled.then_some(Transmit {
+        let header = sender.fill(local, circumstances, out)?;
+        session.keys.seal(&header, out);
+        sender.counters.bytes += session.keys.tag_bytes() as u64;
+        Some(Transmit {
             link,
             to: Some(address),
         })
@@ -108,6 +126,7 @@ impl Peer {
     fn on_data(
         &mut self,
         at: Circumstances,
+        origin: Origin,
         header: &Header,
         body: &[u8],
         counters: &mut Counters,
@@ -117,6 +136,11 @@ impl Peer {
         };
         let received = session.receiver.on_data(header, body, replica, at.secs);
         self.high = self.high.max(session.receiver.high());
+        if !received.duplicate && !received.beyond {
+            // A recording proves nothing about who lives, and where.
+            self.heard_at = Some(at.now);
+            self.paths[usize::from(origin.link.0)].address = Some(origin.address);
+        }
         counters.duplicates += u64::from(received.duplicate);
         counters.beyond_window += u64::from(received.beyond);
         counters.records += u64::from(received.records);
@@ -143,6 +167,7 @@ impl Peer {
                     });
                 }
                 self.verified_at = Some(at.now);
+                // Whatever was refused has been sent again since, or has ended.
                 self.refused_flows = 0;
             }
             Outcome::Different if is_news => {
@@ -157,17 +182,13 @@ impl Peer {
         let Some(session) = &mut self.session else {
             return;
         };
-        if let Some(path) = self
-            .paths
-            .iter_mut()
-            .find(|path| path.clock == ack.echo_clock_micros)
-        {
-            path.answered_at = path.pinged_at.max(path.answered_at);
-            if let (Some(sender), Some(pinged_at)) = (&mut session.sender, path.pinged_at) {
-                sender.on_round_trip(at.now.saturating_duration_since(pinged_at));
+        // One answer is one measurement.
+        if let Some(ping) = session.take_answered(ack.echo_clock_micros) {
+            let path = &mut self.paths[usize::from(ping.link.0)];
+            path.answered_at = path.answered_at.max(Some(ping.at));
+            if let Some(sender) = &mut session.sender {
+                sender.on_round_trip(at.now.saturating_duration_since(ping.at));
             }
-            // One answer is one measurement.
-            path.clock = 0;
         }
         let Some(sender) = &mut session.sender else {
             return;
@@ -179,12 +200,13 @@ impl Peer {
         }
     }
 
-    fn on_ping(&mut self, ping: &Ping) {
+    fn on_ping(&mut self, at: Circumstances, origin: Origin, ping: &Ping) {
+        let carrying = self.carrying(at.now).map(|(link, _)| link);
         let Some(session) = &mut self.session else {
             return;
         };
         session.receiver.on_ping(ping.next, ping.clock_micros);
-        session.owe_answer(ping.clock_micros);
+        session.owe_answer(ping.clock_micros, origin.link, carrying);
         self.told = Some(Told {
             role: ping.role,
             term: ping.term,
@@ -194,15 +216,19 @@ impl Peer {
         });
     }
 
-    fn control_header(session: &mut Session, out: &mut Vec<u8>) {
+    /// Writes a control datagram around what `emit` writes.
+    fn control(session: &mut Session, out: &mut Vec<u8>, emit: impl FnOnce(&mut Vec<u8>)) {
         session.number += 1;
-        let (theirs, number) = (session.theirs, session.number);
-        Header {
+        let header = Header {
             kind: Kind::Control,
-            session: theirs,
-            number,
+            seal: session.keys.id(),
+            session: session.theirs,
+            number: session.number,
             floor: 0,
-        }
-        .emit(out);
+            sender: None,
+        };
+        header.emit(out);
+        emit(out);
+        session.keys.seal(&header, out);
     }
 }

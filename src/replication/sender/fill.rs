@@ -26,6 +26,8 @@ pub(in crate::replication) struct Circumstances {
     pub(in crate::replication) table_is_whole: bool,
     pub(in crate::replication) datagram_bytes_max: usize,
     pub(in crate::replication) session: u64,
+    /// Number of the key that will seal it.
+    pub(in crate::replication) seal: u8,
 }
 
 impl Sender {
@@ -35,17 +37,19 @@ impl Sender {
         local: &mut Local,
         at: Circumstances,
         out: &mut Vec<u8>,
-    ) -> bool {
+    ) -> Option<Header> {
         if self.ring.span() >= self.window || self.ring.open() >= self.in_use {
-            return false;
+            return None;
         }
         let number = self.ring.next();
         let start = out.len();
         let header = Header {
             kind: Kind::Data,
+            seal: at.seal,
             session: at.session,
             number,
             floor: self.ring.floor(),
+            sender: None,
         };
         header.emit(out);
         let empty = out.len();
@@ -89,7 +93,7 @@ impl Sender {
             out.truncate(start);
         }
         self.scratch = slots;
-        has_content
+        has_content.then_some(header)
     }
 
     /// A marker may be sent when everything else has been (rule M1).
