@@ -6,6 +6,7 @@
 #   make demo FLOWS=200000     with that many further flows in the table
 #   make test                  everything CI runs
 #   make bench-commit          commit of 200,000 flows, ours beside conntrackd's
+#   make bench-converge        what becoming equal again costs after a fault
 
 PEER ?= ctsyncd
 FLOWS ?= 0
@@ -31,6 +32,11 @@ test: deps
 bench-commit: deps
 	$(CARGO) build --release --locked --bin ctsyncd --example commit_bench
 	$(SUDO) target/release/examples/commit_bench --binary target/release/ctsyncd
+
+.PHONY: bench-converge
+bench-converge: deps
+	$(CARGO) build --release --locked --bin ctsyncd --example converge_bench
+	$(SUDO) target/release/examples/converge_bench --binary target/release/ctsyncd
 
 .PHONY: deps
 deps:

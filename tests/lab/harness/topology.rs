@@ -257,6 +257,11 @@ impl Lab {
         self.cables(node, &SEGMENTS[2..], state)
     }
 
+    /// Breaks or mends a segment in the middle: its switch is dead, and every cable has a carrier.
+    pub(crate) fn segment(&self, bridge: &str, state: &str) -> Result<()> {
+        self.switch.ip(&format!("link set {bridge} {state}"))
+    }
+
     fn cables(&self, node: &Node, segments: &[(&str, &str)], state: &str) -> Result<()> {
         let lines: String = segments
             .iter()
