@@ -20,7 +20,7 @@ const SECOND: Duration = Duration::from_secs(1);
 /// Seeds to run: `SEEDS=from..to`, or the first few.
 fn seeds() -> std::ops::Range<u64> {
     let Ok(text) = std::env::var("SEEDS") else {
-        return 0..100;
+        return 0..150;
     };
     let parsed = text
         .split_once("..")
