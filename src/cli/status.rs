@@ -13,7 +13,7 @@ use super::{CliError, Exit};
 use crate::control::client::Client;
 use crate::control::message::Request;
 use crate::engine::status::{
-    CommitStatus, PeerState, PeerStatus, ReplicaStatus, Role, Status, StrangerStatus,
+    CommitStatus, PathState, PeerState, PeerStatus, ReplicaStatus, Role, Status, StrangerStatus,
 };
 
 #[derive(Debug, Args)]
@@ -179,6 +179,16 @@ fn peer_block(peer: &PeerStatus, colour: Colour) -> String {
     if let Some(cause) = &peer.cause {
         text += &format!("  why      {cause}\n");
     }
+    // One link needs no list: the head says what it does.
+    if peer.links.len() > 1 {
+        for path in &peer.links {
+            text += &format!(
+                "  link     {} {}\n",
+                path.name,
+                path_words(path.state, colour)
+            );
+        }
+    }
     text += &format!("  replica  {}\n", replica_words(&peer.replica, colour));
     text += &match (peer.lag_records, peer.lag_ms) {
         (0, 0) => "  to it    it has all our changes\n".to_owned(),
@@ -189,6 +199,15 @@ fn peer_block(peer: &PeerStatus, colour: Colour) -> String {
         (records, ms) => format!("  from it  {}\n", behind(records, ms)),
     };
     text
+}
+
+fn path_words(state: PathState, colour: Colour) -> String {
+    match state {
+        PathState::Carrying => colour.paint(Tone::Good, "carries"),
+        PathState::Answers => "answers".into(),
+        PathState::Silent => colour.paint(Tone::Bad, "SILENT"),
+        PathState::Unheard => colour.paint(Tone::Bad, "never heard"),
+    }
 }
 
 fn peer_state_words(state: PeerState) -> &'static str {

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use super::command::{FlowsFrom, Reply};
 use super::status::{
-    KernelStatus, LinkStatus, LocalStatus, PeerState, PeerStatus, ReplicaStatus, Role, Status,
-    StrangerStatus,
+    KernelStatus, LinkStatus, LocalStatus, PathState, PathStatus, PeerState, PeerStatus,
+    ReplicaStatus, Role, Status, StrangerStatus,
 };
 use super::{Engine, Slot};
 use crate::replication::{LinkId, Peer};
@@ -235,6 +235,23 @@ impl Engine {
         }
     }
 
+    fn path_status(&self, peer: &Peer, now: Instant) -> Vec<PathStatus> {
+        let carrying = peer.link(now).map(|LinkId(at)| usize::from(at));
+        let names = self.settings.links.iter().enumerate();
+        let state = |at, (is_heard, answers)| match (is_heard, answers) {
+            (false, _) => PathState::Unheard,
+            (true, false) => PathState::Silent,
+            (true, true) if carrying == Some(at) => PathState::Carrying,
+            (true, true) => PathState::Answers,
+        };
+        let paths = names.zip(peer.paths(now));
+        let status = |((at, name), path): ((usize, &String), _)| PathStatus {
+            name: name.clone(),
+            state: state(at, path),
+        };
+        paths.map(status).collect()
+    }
+
     fn peer_status(&self, peer: &Peer, now: Instant) -> PeerStatus {
         let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let state = if peer.incompatible().is_some() {
@@ -258,6 +275,7 @@ impl Engine {
             state,
             cause: self.replica_cause(peer, now),
             link: peer.link(now).map(link_name),
+            links: self.path_status(peer, now),
             silent_ms: millis(peer.silent_for(now)),
             lag_ms: millis(peer.lag(now)),
             lag_records: peer.lag_records(self.local()),

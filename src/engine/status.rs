@@ -107,6 +107,9 @@ pub struct PeerStatus {
     pub cause: Option<String>,
     /// Link that carries.
     pub link: Option<String>,
+    /// Every link, in order of preference: whether the peer answers over it.
+    #[serde(default)]
+    pub links: Vec<PathStatus>,
     /// Silence, in milliseconds.
     pub silent_ms: u64,
     /// Age of the oldest change the peer has not acknowledged; 0 when there is none.
@@ -115,6 +118,29 @@ pub struct PeerStatus {
     pub lag_records: u64,
     /// What we hold of its flows.
     pub replica: ReplicaStatus,
+}
+
+/// One link as a way to one peer.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PathStatus {
+    /// The link.
+    pub name: String,
+    /// What it is good for.
+    pub state: PathState,
+}
+
+/// What a link is good for, as a way to one peer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PathState {
+    /// It carries what is sent.
+    Carrying,
+    /// The peer answers over it: it could carry.
+    Answers,
+    /// The peer was heard over it and does not answer now.
+    Silent,
+    /// The peer was never heard over it in this session.
+    Unheard,
 }
 
 /// State of a session with a peer.

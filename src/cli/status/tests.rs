@@ -1,7 +1,7 @@
 //! The exact text of `status` for a sample of each situation.
 
 use super::*;
-use crate::engine::status::{FailedFlows, KernelStatus, LinkStatus, LocalStatus};
+use crate::engine::status::{FailedFlows, KernelStatus, LinkStatus, LocalStatus, PathStatus};
 
 #[test]
 fn a_ready_standby_fits_a_screen_and_says_so_first() {
@@ -39,6 +39,8 @@ commit  500 flows: 480 created, 12 already there, 5 replaced; 3 failed; 12 ms
 
 peer fw2  SILENT, heard 2 min 5 s ago
   why      nothing heard since 00:14
+  link     eth2 225.0.0.50:3780 SILENT
+  link     eth3 225.0.0.51:3780 never heard
   replica  1 flow, not in sync, last proved 3 h 20 min ago
   to it    up to 1,500 changes behind, the oldest by 4.0 s
   from it  it has sent all its changes
@@ -134,6 +136,7 @@ fn standby() -> Status {
             state: PeerState::Streaming,
             cause: None,
             link: Some("eth2".into()),
+            links: vec![],
             silent_ms: 120,
             lag_ms: 0,
             lag_records: 0,
@@ -174,6 +177,15 @@ fn active_in_trouble() -> Status {
         state: PeerState::Silent,
         cause: Some("nothing heard since 00:14".into()),
         link: None,
+        links: [
+            ("eth2 225.0.0.50:3780", PathState::Silent),
+            ("eth3 225.0.0.51:3780", PathState::Unheard),
+        ]
+        .map(|(name, state)| PathStatus {
+            name: name.into(),
+            state,
+        })
+        .into(),
         silent_ms: 125_000,
         lag_ms: 4_000,
         lag_records: 1_500,

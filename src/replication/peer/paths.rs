@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::Peer;
+use super::{Peer, SILENCE};
 use crate::replication::LinkId;
 use crate::replication::sender::Sender;
 use crate::replication::session::{PING_AT_REST, PING_OF_MANY, PING_WHILE_OPEN};
@@ -29,6 +29,22 @@ impl Path {
 }
 
 impl Peer {
+    /// For every link in order: has the peer been heard over it, and does it answer now?
+    pub fn paths(&self, now: Instant) -> impl Iterator<Item = (bool, bool)> {
+        // The only link is pinged less often than one of many.
+        let silence = if self.paths.len() == 1 {
+            SILENCE
+        } else {
+            LINK_SILENCE
+        };
+        self.paths.iter().map(move |path| {
+            let answers = path
+                .answered_at
+                .is_some_and(|answered| now < answered + silence);
+            (path.address.is_some(), answers)
+        })
+    }
+
     /// The first link whose pings are answered; before any answer, or when none is, the first
     /// over which the peer was heard.
     pub(in crate::replication) fn carrying(&self, now: Instant) -> Option<(LinkId, SocketAddr)> {
