@@ -1,5 +1,6 @@
 //! The command line, as people and scripts meet it: the binary itself, with and without a daemon.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -63,6 +64,7 @@ fn help_and_version_are_answers() {
         "promote",
         "notify",
         "check-config",
+        "keygen",
     ] {
         assert!(stdout(&help).contains(command), "{command}");
     }
@@ -513,6 +515,89 @@ fn standby(ready: bool) -> Value {
                    "dumps": 1},
         "links": [], "peers": [], "commit": null, "from_the_future": 1,
     })
+}
+
+#[test]
+fn keygen_makes_a_file_for_its_owner_only_and_never_overwrites_one() {
+    let place = Place::new();
+    let path = place.0.join("cluster.key");
+    let file = path.display().to_string();
+    let output = ctsyncd(&["keygen", &file]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(
+        stdout(&output),
+        format!("{file}: a new key; copy it to every node\n")
+    );
+    assert_eq!(mode(&path), 0o600);
+    let key = std::fs::read_to_string(&path).expect("was written");
+    assert_is_key(&key);
+
+    let output = ctsyncd(&["keygen", &file]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(
+        stderr(&output).contains(&format!("cannot write the key file {file}")),
+        "{output:?}"
+    );
+    assert_eq!(std::fs::read_to_string(&path).expect("is there"), key);
+}
+
+#[test]
+fn keygen_without_a_file_prints_a_key_each_time_another() {
+    let keys = [(); 2].map(|()| {
+        let output = ctsyncd(&["keygen"]);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        assert_is_key(&stdout(&output));
+        stdout(&output)
+    });
+    assert_ne!(keys[0], keys[1]);
+}
+
+#[test]
+fn nothing_runs_with_a_key_that_others_may_read_and_the_check_says_so() {
+    let place = Place::new();
+    let path = place.0.join("cluster.key");
+    let file = path.display().to_string();
+    let config =
+        place.config(&GOOD_CONFIG.replace("insecure = true", &format!("key_file = {file:?}")));
+    let check = || stdout(&ctsyncd(&["check-config", "-c", &config]));
+    let run = || stderr(&ctsyncd(&["run", "-c", &config]));
+    let lacking = format!("cannot read the key file {file}: No such file or directory");
+    assert!(
+        check().contains(&format!("key     not usable yet: {lacking}")),
+        "{}",
+        check()
+    );
+    assert!(run().contains(&lacking), "{}", run());
+
+    ctsyncd(&["keygen", &file]);
+    assert!(
+        check().contains(&format!("key     {file}\n")),
+        "{}",
+        check()
+    );
+    set_mode(&path, 0o640);
+    let open = format!("the key file {file} may be read by others (mode 0640)");
+    assert!(check().contains(&open), "{}", check());
+    assert!(run().contains(&open), "{}", run());
+    assert_eq!(ctsyncd(&["run", "-c", &config]).status.code(), Some(1));
+}
+
+fn assert_is_key(line: &str) {
+    let digits = line.strip_suffix('\n').expect("one line");
+    assert_eq!(digits.len(), 64, "{line}");
+    assert!(
+        digits.bytes().all(|byte| byte.is_ascii_hexdigit()),
+        "{line}"
+    );
+}
+
+fn mode(path: &Path) -> u32 {
+    let metadata = std::fs::metadata(path).expect("is there");
+    metadata.permissions().mode() & 0o7777
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("is ours");
 }
 
 /// A directory of its own; it goes with the test.

@@ -53,9 +53,16 @@ fn a_link_and_the_word_insecure_are_enough() {
 }
 
 #[test]
-fn the_shipped_file_is_the_defaults_and_an_example_of_a_link() {
+fn the_shipped_file_is_the_defaults_sealed_and_an_example_of_a_link() {
     let settings = parse(&shipped());
-    assert_eq!(settings, minimal());
+    let expected = Settings {
+        security: Security::Sealed {
+            key_file: PathBuf::from("/etc/ctsyncd/cluster.key"),
+            other_key_file: None,
+        },
+        ..minimal()
+    };
+    assert_eq!(settings, expected);
 }
 
 #[test]
@@ -90,10 +97,10 @@ fn every_option_of_the_shipped_file_is_read_also_those_behind_a_hash() {
         .filter_map(|line| line.strip_prefix('#'))
         .filter(|line| line.split_once(" = ").is_some_and(|(key, _)| is_key(key)))
         .collect();
-    // name, key_file, and the unicast form of a link.
-    assert_eq!(hidden.len(), 4, "{hidden:?}");
+    // name, what may stand beside or in place of the key, and the unicast form of a link.
+    assert_eq!(hidden.len(), 5, "{hidden:?}");
     for line in hidden {
-        let (key, value) = line.split_once(" = ").expect("it was filtered by that");
+        let (key, _) = line.split_once(" = ").expect("it was filtered by that");
         let whole = match key {
             "name" => format!("{MINIMAL}[node]\n{line}\n"),
             "bind" => format!(
@@ -102,10 +109,11 @@ fn every_option_of_the_shipped_file_is_read_also_those_behind_a_hash() {
             "peers" => format!(
                 "{SECURITY}[[link]]\ninterface = \"e\"\nbind = \"192.0.2.1:3780\"\n{line}\n"
             ),
-            "key_file" => {
-                assert!(value.starts_with("\"/"), "{value}");
-                continue; // refused by this release, see the fixture key_file.toml
-            }
+            "other_key_file" => MINIMAL.replace(
+                "insecure = true",
+                &format!("key_file = \"/etc/fw.key\"\n{line}"),
+            ),
+            "insecure" => MINIMAL.replace("insecure = true", line),
             other => panic!("no test for {other}"),
         };
         parse(&whole);
@@ -121,7 +129,9 @@ name = "fw-1.example_net"
 [control]
 socket = "/tmp/c.sock"
 [security]
-insecure = true
+key_file = "/etc/fw.key"
+other_key_file = "/etc/fw-old.key"
+insecure = false
 [[link]]
 interface = "eth2"
 multicast = "[ff02::3780]:3780"
@@ -167,7 +177,10 @@ format = "json"
         control: ControlSettings {
             socket: PathBuf::from("/tmp/c.sock"),
         },
-        security: Security::Insecure,
+        security: Security::Sealed {
+            key_file: PathBuf::from("/etc/fw.key"),
+            other_key_file: Some(PathBuf::from("/etc/fw-old.key")),
+        },
         links: vec![
             LinkSettings {
                 interface: "eth2".to_owned(),

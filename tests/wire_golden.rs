@@ -20,9 +20,10 @@ use ctsyncd::flow::proto::{DccpInfo, SctpInfo, TcpInfo};
 use ctsyncd::flow::rare::{HelperName, SeqAdj, SynProxy};
 use ctsyncd::flow::tuple::{DCCP, GRE, ICMP, ICMPV6, SCTP, TCP, UDP};
 use ctsyncd::flow::{Flow, ProtoInfo, Rare, Status, Tuple, Zone, ZoneDir};
+use ctsyncd::wire::seal::{ClusterKey, SealKey};
 use ctsyncd::wire::{
-    Ack, AckBitmap, Epoch, Frame, Frames, Greeting, Header, Hello, Kind, Marker, Name, Outcome,
-    Ping, Record, Records, Verdict, emit_flow, emit_marker, emit_tombstone,
+    Ack, AckBitmap, Epoch, Frame, Frames, Greeting, Header, Hello, Identity, Kind, Marker, Name,
+    Outcome, Ping, Record, Records, Verdict, emit_flow, emit_marker, emit_tombstone,
 };
 
 /// What the body of a datagram holds.
@@ -82,6 +83,13 @@ fn no_file_is_left_that_nothing_compares() {
 fn assert_reads_back(golden: &Golden, datagram: &[u8]) {
     let (header, body) = Header::parse(datagram).expect("a golden header");
     assert_eq!(header, golden.header, "{}", golden.file);
+    let mut opened = datagram.to_vec();
+    let body = match header.seal {
+        0 => body,
+        _ => seal_key(header.kind)
+            .open(&header, &mut opened)
+            .expect("sealed with the key of the golden files"),
+    };
     match &golden.content {
         Content::Frames(frames) => {
             let read: Vec<_> = Frames::new(body).collect();
@@ -124,6 +132,9 @@ fn text(golden: &Golden) -> String {
             Record::Unknown(kind) => datagram.extend_from_slice(&[*kind, 0, 1, 0xff]),
         }),
     }
+    if golden.header.seal != 0 {
+        seal_key(golden.header.kind).seal(&golden.header, &mut datagram);
+    }
     let mut text = format!("# {}\n", golden.shows);
     for line in std::iter::once(&datagram[..body]).chain(datagram[body..].chunks(16)) {
         let hex: Vec<_> = line.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -141,18 +152,20 @@ fn bytes(text: &str) -> Vec<u8> {
 }
 
 fn all() -> Vec<Golden> {
-    let mut all = sessions();
-    all.extend(flows());
-    all.extend(other_records());
+    let clear = || {
+        let mut clear = sessions();
+        clear.extend(flows());
+        clear.extend(other_records());
+        clear
+    };
+    let mut all = clear();
+    all.extend(sealed(clear()));
     all
 }
 
 fn sessions() -> Vec<Golden> {
     let greeting = |echo| Greeting {
-        from: name("fw1"),
-        epoch: epoch(0x10),
-        to: name("fw2"),
-        to_epoch: epoch(0x80),
+        to: fw2(),
         challenge: 0x1122_3344_5566_7788,
         echo,
         session: SESSION,
@@ -206,8 +219,6 @@ fn sessions() -> Vec<Golden> {
         outcome: Outcome::Different,
     });
     let hello = Hello {
-        name: name("fw1"),
-        epoch: epoch(0x10),
         version_min: 1,
         version_max: 1,
         features: 0,
@@ -398,12 +409,69 @@ fn header(kind: Kind) -> Header {
         Kind::Control => (SESSION, 0),
         Kind::Data => (SESSION, 300),
     };
+    let sender = match kind {
+        Kind::Hello | Kind::Greeting => Some(fw1()),
+        Kind::Control | Kind::Data => None,
+    };
     Header {
         kind,
+        seal: 0,
         session,
         number: 310,
         floor,
+        sender,
     }
+}
+
+fn fw1() -> Identity {
+    Identity {
+        name: name("fw1"),
+        epoch: epoch(0x10),
+    }
+}
+
+fn fw2() -> Identity {
+    Identity {
+        name: name("fw2"),
+        epoch: epoch(0x80),
+    }
+}
+
+/// The cluster key of the sealed files: the bytes 0 to 31.
+fn cluster_key() -> ClusterKey {
+    ClusterKey::new(std::array::from_fn(|at| {
+        u8::try_from(at).expect("32 bytes")
+    }))
+}
+
+/// The key that seals a kind, from fw1 to fw2.
+fn seal_key(kind: Kind) -> SealKey {
+    let key = cluster_key();
+    match kind {
+        Kind::Hello => key.hello(&fw1()),
+        Kind::Greeting => key.greeting(&fw1(), &fw2()),
+        Kind::Control | Kind::Data => key.session(&fw1(), &fw2()),
+    }
+}
+
+/// One datagram of each kind, sealed with the cluster key above.
+fn sealed(clear: Vec<Golden>) -> Vec<Golden> {
+    let name_and_show = |file| match file {
+        "hello.hex" => Some(("sealed-hello.hex", "hello.hex, sealed")),
+        "greeting-echo.hex" => Some(("sealed-greeting.hex", "greeting-echo.hex, sealed")),
+        "control-ack-ping.hex" => Some(("sealed-control.hex", "control-ack-ping.hex, sealed")),
+        "flow-tcp.hex" => Some(("sealed-data.hex", "flow-tcp.hex, sealed")),
+        "empty.hex" => Some(("sealed-empty.hex", "empty.hex, sealed: nothing but a tag")),
+        _ => None,
+    };
+    clear
+        .into_iter()
+        .filter_map(|mut golden| {
+            (golden.file, golden.shows) = name_and_show(golden.file)?;
+            golden.header.seal = cluster_key().id();
+            Some(golden)
+        })
+        .collect()
 }
 
 fn data(file: &'static str, shows: &'static str, records: Vec<Record>) -> Golden {

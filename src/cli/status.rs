@@ -12,7 +12,9 @@ use super::text::{self, Colour, Tone, counted, grouped, span};
 use super::{CliError, Exit};
 use crate::control::client::Client;
 use crate::control::message::Request;
-use crate::engine::status::{CommitStatus, PeerState, PeerStatus, ReplicaStatus, Role, Status};
+use crate::engine::status::{
+    CommitStatus, PeerState, PeerStatus, ReplicaStatus, Role, Status, StrangerStatus,
+};
 
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {
@@ -96,6 +98,10 @@ fn render(status: &Status, colour: Colour) -> String {
     }
     for peer in &status.peers {
         text += &peer_block(peer, colour);
+    }
+    for StrangerStatus { name, cause } in &status.strangers {
+        let word = colour.paint(Tone::Bad, "STRANGER");
+        text += &format!("{word} {name}  {cause}\n");
     }
     text
 }

@@ -1,4 +1,10 @@
 //! Key files: one line of 64 hexadecimal digits that nobody but its owner may read.
+//!
+//! Where systemd hands a file of that name over as a credential (`LoadCredential=`), that is read in
+//! its place: so the daemon, which is not root there, needs no access to the file itself, and one
+//! configuration serves in both ways. systemd shows its credentials as readable by their group,
+//! because it gives the service access by an ACL (systemd issue 29435); their folder is closed to all
+//! others, so that bit is no reason to refuse them.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -11,6 +17,8 @@ use crate::wire::seal::{CLUSTER_KEY_BYTES, ClusterKey, Keyring};
 const MODE: u32 = 0o600;
 /// Mode bits that let others at the key.
 const OTHERS: u32 = 0o077;
+/// The one that a credential of systemd has.
+const GROUP_READ: u32 = 0o040;
 /// Most bytes that are read of a key file: the digits and some white space.
 const FILE_BYTES_MAX: u64 = 256;
 
@@ -78,13 +86,28 @@ pub enum KeyError {
 ///
 /// When it cannot be read, others may read it, or it holds no key.
 pub fn load(path: &Path) -> Result<ClusterKey, KeyError> {
+    let folder = std::env::var_os("CREDENTIALS_DIRECTORY");
+    load_or_credential(path, folder.as_deref().map(Path::new))
+}
+
+fn load_or_credential(path: &Path, folder: Option<&Path>) -> Result<ClusterKey, KeyError> {
+    let credential = folder.zip(path.file_name());
+    let credential = credential.map(|(folder, name)| folder.join(name));
+    match credential.filter(|credential| credential.is_file()) {
+        Some(credential) => read(&credential, OTHERS & !GROUP_READ),
+        None => read(path, OTHERS),
+    }
+}
+
+/// Reads a key file none of whose mode bits is among the forbidden.
+fn read(path: &Path, forbidden: u32) -> Result<ClusterKey, KeyError> {
     let unreadable = |source| KeyError::Read {
         path: path.into(),
         source,
     };
     let file = File::open(path).map_err(unreadable)?;
     let mode = file.metadata().map_err(unreadable)?.mode() & 0o7777;
-    if mode & OTHERS != 0 {
+    if mode & forbidden != 0 {
         return Err(KeyError::Mode {
             path: path.into(),
             mode,
@@ -224,6 +247,26 @@ mod tests {
             load(&folder.0.join("none")),
             Err(KeyError::Read { .. })
         ));
+    }
+
+    #[test]
+    fn a_credential_of_that_name_is_read_in_its_place() {
+        let folder = Folder::new("key-credential");
+        let path = folder.file("cluster.key", &"01".repeat(32));
+        let credentials = folder.0.join("credentials");
+        fs::create_dir_all(&credentials).expect("is ours");
+        let own = load(&path).expect("a key");
+        let load = || load_or_credential(&path, Some(&credentials));
+        assert_eq!(load().expect("there is no credential"), own);
+        let credential = folder.file("credentials/cluster.key", &"02".repeat(32));
+        for mode in [0o400, 0o440] {
+            fs::set_permissions(&credential, fs::Permissions::from_mode(mode)).expect("is ours");
+            assert_ne!(load().expect("as systemd makes it"), own);
+        }
+        for mode in [0o460, 0o444, 0o404] {
+            fs::set_permissions(&credential, fs::Permissions::from_mode(mode)).expect("is ours");
+            assert!(matches!(load(), Err(KeyError::Mode { .. })));
+        }
     }
 
     #[test]

@@ -33,6 +33,7 @@ use crate::engine::status::Status;
 use crate::engine::{Command, Engine, EngineSettings, Reply};
 use crate::kernel::{AddressWatch, EventReader, Requests, capability, clock, sysctl};
 use crate::net::Link;
+use crate::wire::seal::Keyring;
 use crate::wire::{Epoch, Name, WINDOW_MAX};
 use driver::{Asker, Driver};
 use port::Port;
@@ -64,6 +65,7 @@ const ENGINE_ANSWER_MAX: Duration = Duration::from_secs(10);
 /// When a part cannot start: what, on which object, and how to mend it; or when one has failed for
 /// good while it ran.
 pub fn run(settings: Settings) -> anyhow::Result<()> {
+    let keyring = load_keyring(&settings)?;
     capability::require_net_admin()?;
     let main = runtime()?;
     let engine_runtime = runtime()?;
@@ -92,10 +94,11 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
     let reader = EventReader::spawn(&settings.kernel, events_in)?;
     let requests = Requests::spawn(done_in)?;
     let addresses = AddressWatch::spawn()?;
-    let engine_settings = engine_settings(&settings, &links, requests.port_id(), &remembered)?;
-    if engine_settings.keyring.is_none() {
+    if keyring.is_none() {
         warn!("insecure: the links are neither encrypted nor authenticated");
     }
+    let port_id = requests.port_id();
+    let engine_settings = engine_settings(&settings, keyring, &links, port_id, &remembered)?;
     let engine = Engine::new(engine_settings, clock());
     let (role_in, role) = watch::channel((engine.role(), engine.term()));
     let driver = Driver::new(driver::Parts {
@@ -228,20 +231,25 @@ fn runtime() -> anyhow::Result<Runtime> {
         .context("cannot start the runtime")
 }
 
+/// The cluster's keys; none: the links are insecure.
+fn load_keyring(settings: &Settings) -> anyhow::Result<Option<Keyring>> {
+    match &settings.security {
+        Security::Insecure => Ok(None),
+        Security::Sealed {
+            key_file,
+            other_key_file,
+        } => Ok(Some(key::load_ring(key_file, other_key_file.as_deref())?)),
+    }
+}
+
 fn engine_settings(
     settings: &Settings,
+    keyring: Option<Keyring>,
     links: &[Port],
     writer_port_id: u32,
     memory: &remember::Memory,
 ) -> anyhow::Result<EngineSettings> {
     let (role, term) = memory.read();
-    let keyring = match &settings.security {
-        Security::Insecure => None,
-        Security::Sealed {
-            key_file,
-            other_key_file,
-        } => Some(key::load_ring(key_file, other_key_file.as_deref())?),
-    };
     // With a cluster key all runs hash alike, so that no replica has to be hashed anew.
     let hash_key = match &keyring {
         Some(ring) => ring.primary.hash_key(),

@@ -80,7 +80,8 @@ fn tell_peer(notice: PeerNotice) {
             name.as_str()
         ),
         PeerNotice::DuplicateName { name } => warn!(
-            "another node calls itself {:?} as this one does: give each its own [node] name",
+            "another node calls itself {:?} as this one does, or somebody plays back a recording of \
+             an earlier run: give each node its own [node] name",
             name.as_str()
         ),
     }

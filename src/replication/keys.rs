@@ -83,7 +83,7 @@ fn open_with<'a, 'k>(
     key: impl FnOnce() -> Option<&'k SealKey>,
 ) -> Result<&'a [u8], SealError> {
     match (is_secure, header.seal) {
-        (false, 0) => Ok(&datagram[header.len()..]),
+        (false, 0) => Ok(&datagram[header.bytes()..]),
         (false, _) => Err(SealError::Sealed),
         (true, 0) => Err(SealError::InTheClear),
         (true, _) => key().ok_or(SealError::UnknownKey)?.open(header, datagram),

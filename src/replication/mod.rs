@@ -11,10 +11,11 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::cache::{HashKey, Local, Secs};
-use crate::wire::seal::{Keyring, SealError};
-use crate::wire::{Frame, Frames, Greeting, Header, Hello, Identity, Kind, PROTOCOL_VERSION};
+use crate::wire::seal::{Keyring, TAG_BYTES};
+use crate::wire::{Ack, Greeting, Header, Identity, Kind};
 
 pub mod counters;
+mod first;
 mod keys;
 pub mod peer;
 mod receiver;
@@ -24,9 +25,13 @@ mod session;
 mod strangers;
 mod window;
 
+#[cfg(test)]
+mod attacks {
+    mod tests;
+}
+
 pub use counters::Counters;
 pub use peer::{Peer, PeerNotice};
-use peer::{PeerSettings, Who};
 pub use sender::SenderCounters;
 pub use strangers::Stranger;
 use strangers::Strangers;
@@ -74,7 +79,8 @@ pub struct ReplicationSettings {
     pub secret: HashKey,
     /// Number of links.
     pub links: u8,
-    /// Most data packet numbers that one peer may have under way to us (rule W1).
+    /// Most data packet numbers that one peer may have under way to us (rule W1); fewer are offered
+    /// if the ack of so many would not fit in a datagram.
     pub window: u32,
     /// Most bytes of a datagram.
     pub datagram_bytes_max: usize,
@@ -127,7 +133,10 @@ const NOTICES_MAX: usize = 64;
 impl Replication {
     /// Nobody heard of yet.
     #[must_use]
-    pub fn new(settings: ReplicationSettings, now: Instant) -> Self {
+    pub fn new(mut settings: ReplicationSettings, now: Instant) -> Self {
+        let tag = settings.keyring.as_ref().map_or(0, |_| TAG_BYTES);
+        let fitting = Ack::window_that_fits(settings.datagram_bytes_max - tag);
+        settings.window = settings.window.min(fitting);
         Self {
             settings,
             peers: Vec::with_capacity(PEERS_MAX),
@@ -219,55 +228,6 @@ impl Replication {
         }
     }
 
-    /// A hello or greeting: what is said before there is a session.
-    fn on_first(
-        &mut self,
-        at: Circumstances,
-        origin: Origin,
-        header: &Header,
-        datagram: &mut [u8],
-        local: &mut Local,
-    ) {
-        let Some(sender) = header.sender else { return };
-        let ours = self.settings.identity;
-        if sender == ours {
-            // Our own datagram, come back.
-            return;
-        }
-        let keyring = self.settings.keyring.as_ref();
-        let opened = keys::open_first(keyring, header, datagram, |key| match header.kind {
-            Kind::Greeting => key.greeting(&sender, &ours),
-            Kind::Hello | Kind::Control | Kind::Data => key.hello(&sender),
-        });
-        let body = match opened {
-            Ok(body) => body,
-            // A greeting between two others is sealed for them.
-            Err(SealError::Forged) if header.kind == Kind::Greeting => {
-                self.counters.not_for_us += 1;
-                return;
-            }
-            Err(why) => {
-                self.counters.refuse_seal(why);
-                if let Some(notice) = self.strangers.hear(at.now, sender.name, why) {
-                    push_notice(&mut self.notices, notice);
-                }
-                return;
-            }
-        };
-        for frame in Frames::new(body) {
-            match frame {
-                Ok(Frame::Hello(hello)) if header.kind == Kind::Hello => {
-                    self.on_hello(at, origin, sender, &hello, local);
-                }
-                Ok(Frame::Greeting(greeting)) if header.kind == Kind::Greeting => {
-                    self.on_greeting(at, origin, sender, &greeting, local);
-                }
-                Ok(_) => self.counters.unknown_frames += 1,
-                Err(error) => self.counters.refuse(error),
-            }
-        }
-    }
-
     /// Time has passed. Spurious calls are harmless.
     pub fn handle_timeout(&mut self, at: Circumstances, local: &mut Local) {
         if self.hello_at <= at.now {
@@ -328,54 +288,6 @@ impl Replication {
         self.notices.pop_front()
     }
 
-    fn next_greeting(&mut self, out: &mut Vec<u8>) -> Option<Transmit> {
-        let (transmit, greeting) = self.greetings.pop_front()?;
-        self.greeting_number += 1;
-        let header = self.first_header(Kind::Greeting, self.greeting_number);
-        header.emit(out);
-        greeting.emit(out);
-        let ours = self.settings.identity;
-        keys::seal_first(self.settings.keyring.as_ref(), &header, out, |ring| {
-            ring.primary.greeting(&ours, &greeting.to)
-        });
-        Some(transmit)
-    }
-
-    fn next_hello(&mut self, out: &mut Vec<u8>) -> Option<Transmit> {
-        let link = LinkId(self.hellos.next()?);
-        self.hello_number += 1;
-        let header = self.first_header(Kind::Hello, self.hello_number);
-        header.emit(out);
-        let hello = Hello {
-            version_min: PROTOCOL_VERSION,
-            version_max: PROTOCOL_VERSION,
-            features: 0,
-        };
-        hello.emit(out);
-        let ours = self.settings.identity;
-        keys::seal_first(self.settings.keyring.as_ref(), &header, out, |ring| {
-            ring.primary.hello(&ours)
-        });
-        Some(Transmit { link, to: None })
-    }
-
-    fn first_header(&self, kind: Kind, number: u64) -> Header {
-        let seal = self
-            .settings
-            .keyring
-            .as_ref()
-            .map_or(0, |ring| ring.primary.id());
-        let sender = Some(self.settings.identity);
-        Header {
-            kind,
-            seal,
-            session: 0,
-            number,
-            floor: 0,
-            sender,
-        }
-    }
-
     fn next_data(
         &mut self,
         at: Circumstances,
@@ -390,100 +302,6 @@ impl Replication {
             }
         }
         None
-    }
-
-    /// Rules S2, S3: a hello proves nothing and is answered with a greeting.
-    fn on_hello(
-        &mut self,
-        at: Circumstances,
-        origin: Origin,
-        sender: Identity,
-        hello: &Hello,
-        local: &mut Local,
-    ) {
-        let who = Who {
-            epoch: sender.epoch,
-            versions: (hello.version_min, hello.version_max),
-        };
-        let Some(index) = self.admit(at, sender, local) else {
-            return;
-        };
-        let peer = &mut self.peers[index];
-        if let Some(greeting) = peer.on_hello(at, origin, who, local) {
-            self.greet(origin, greeting);
-        }
-        Self::collect(&mut self.notices, &mut self.peers[index]);
-    }
-
-    /// Rules S3 to S5.
-    fn on_greeting(
-        &mut self,
-        at: Circumstances,
-        origin: Origin,
-        sender: Identity,
-        greeting: &Greeting,
-        local: &mut Local,
-    ) {
-        if greeting.to != self.settings.identity {
-            self.counters.not_for_us += 1;
-            return;
-        }
-        let who = Who {
-            epoch: sender.epoch,
-            versions: (greeting.version_min, greeting.version_max),
-        };
-        let Some(index) = self.admit(at, sender, local) else {
-            return;
-        };
-        let peer = &mut self.peers[index];
-        if let Some(answer) = peer.on_greeting(at, origin, who, greeting, local) {
-            self.greet(origin, answer);
-        }
-        Self::collect(&mut self.notices, &mut self.peers[index]);
-    }
-
-    fn greet(&mut self, origin: Origin, greeting: Greeting) {
-        if self.greetings.len() < GREETINGS_MAX {
-            let transmit = Transmit {
-                link: origin.link,
-                to: Some(origin.address),
-            };
-            self.greetings.push_back((transmit, greeting));
-        } else {
-            self.counters.greetings_dropped += 1;
-        }
-    }
-
-    /// The peer of a name; room is made for a new one by forgetting one that never had a session
-    /// and is silent.
-    fn admit(&mut self, at: Circumstances, who: Identity, local: &mut Local) -> Option<usize> {
-        if who.name == self.settings.identity.name {
-            self.counters.own_name += 1;
-            self.tell_seldom(at.now, PeerNotice::DuplicateName { name: who.name });
-            return None;
-        }
-        if let Some(index) = self.peers.iter().position(|peer| peer.name() == who.name) {
-            return Some(index);
-        }
-        if self.peers.len() == PEERS_MAX {
-            let forgotten = self
-                .peers
-                .iter()
-                .position(|peer| peer.is_forgettable(at.now));
-            let Some(forgotten) = forgotten else {
-                self.counters.peers_full += 1;
-                self.tell_seldom(at.now, PeerNotice::NoRoom { name: who.name });
-                return None;
-            };
-            self.peers.remove(forgotten).close(local);
-        }
-        let used = self.peers.iter().fold(0, |mask, peer| mask | peer.bit());
-        let settings = PeerSettings {
-            bit: 1 << (!used).trailing_zeros(),
-            replication: self.settings.clone(),
-        };
-        self.peers.push(Peer::new(who.name, settings, at.now));
-        Some(self.peers.len() - 1)
     }
 
     /// A notice about somebody who is no peer: at most one a minute, whoever it is.

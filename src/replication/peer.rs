@@ -17,7 +17,7 @@ mod meet;
 mod paths;
 mod talk;
 
-use meet::RETIRED_MAX;
+use meet::{GREETED_MAX, RETIRED_MAX};
 use paths::Path;
 
 /// A peer not heard of for this long is silent: three pings at rest.
@@ -39,6 +39,8 @@ pub(super) struct PeerSettings {
 pub(super) struct Who {
     pub(super) epoch: Epoch,
     pub(super) versions: (u8, u8),
+    /// The datagram's.
+    pub(super) number: u64,
 }
 
 /// Something an operator should hear about.
@@ -118,7 +120,10 @@ pub struct Peer {
     accepted: u64,
     retired: VecDeque<Epoch>,
     incompatible: Option<(u8, u8)>,
-    greeted_at: Option<Instant>,
+    /// Runs whose hellos were answered, and when.
+    greeted: Vec<(Epoch, Instant)>,
+    /// The run whose greeting came last, and the greeting's number.
+    greeting_number: Option<(Epoch, u64)>,
     retired_told_at: Option<Instant>,
     session: Option<Session>,
     paths: Vec<Path>,
@@ -143,7 +148,8 @@ impl Peer {
             accepted: 0,
             retired: VecDeque::with_capacity(RETIRED_MAX),
             incompatible: None,
-            greeted_at: None,
+            greeted: Vec::with_capacity(GREETED_MAX),
+            greeting_number: None,
             retired_told_at: None,
             session: None,
             paths,

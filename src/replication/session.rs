@@ -31,6 +31,8 @@ pub(super) struct Session {
     pub(super) theirs: u64,
     /// Keys of the session.
     pub(super) keys: SessionKeys,
+    /// Highest number of their hellos.
+    pub(super) hello_number: u64,
     /// Control datagrams received.
     pub(super) replays: Replays,
     /// Control datagrams sent.
@@ -82,6 +84,7 @@ impl Session {
             ours,
             theirs,
             keys,
+            hello_number: 0,
             replays: Replays::default(),
             number: 0,
             have,

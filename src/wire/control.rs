@@ -1,8 +1,9 @@
 //! Frames: what hello, greeting and control datagrams carry. `docs/protocol.md` section 13.
 
 use super::codec::{Body, Decode, Encode, put};
-use super::envelope::{Envelopes, wrap};
-use super::{AckBitmap, Greeting, Hello, NUMBER_MAX, WireError};
+use super::envelope::{ENVELOPE_BYTES, Envelopes, wrap};
+use super::header::CONTROL_HEADER_BYTES;
+use super::{AckBitmap, Greeting, Hello, NUMBER_MAX, WINDOW_MAX, WireError};
 
 /// Kind of the frame of a hello datagram.
 pub const HELLO_V1: u8 = 32;
@@ -90,6 +91,19 @@ struct VerdictV1 {
 }
 
 impl Ack {
+    /// Most bytes of an ack without its bitmap, the datagram's header included.
+    const BYTES_MAX: usize =
+        CONTROL_HEADER_BYTES + ENVELOPE_BYTES + 9 + 9 + (1 + 9 + 1) + 9 + 9 + 3;
+
+    /// The widest window whose ack fits in a datagram of that many bytes (rule A1: always in full).
+    #[must_use]
+    pub fn window_that_fits(datagram_bytes: usize) -> u32 {
+        let bytes = datagram_bytes.saturating_sub(Self::BYTES_MAX);
+        u32::try_from(bytes * 8)
+            .unwrap_or(WINDOW_MAX)
+            .clamp(1, WINDOW_MAX)
+    }
+
     /// Appends an ACK_V1 frame.
     pub fn emit(&self, out: &mut Vec<u8>) {
         wrap(out, ACK_V1, |out| {

@@ -92,7 +92,7 @@ impl Header {
 
     /// Bytes of the header.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         match (self.kind, &self.sender) {
             (Kind::Data, _) => DATA_HEADER_BYTES,
             (_, None) => CONTROL_HEADER_BYTES,
@@ -171,36 +171,63 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::wire::{Epoch, NAME_BYTES_MAX, Name};
 
     fn data() -> Vec<u8> {
         let mut out = Vec::new();
         Header {
             kind: Kind::Data,
+            seal: 6,
             session: 0x0102_0304_0506_0708,
             number: 9,
             floor: 4,
+            sender: None,
         }
         .emit(&mut out);
         out
     }
 
+    fn hello(name: &str) -> Vec<u8> {
+        let mut out = Vec::new();
+        Header {
+            kind: Kind::Hello,
+            seal: 0,
+            session: 0,
+            number: 9,
+            floor: 0,
+            sender: Some(sender(name)),
+        }
+        .emit(&mut out);
+        out
+    }
+
+    fn sender(name: &str) -> Identity {
+        Identity {
+            name: Name::new(name.as_bytes()).expect("a literal name"),
+            epoch: Epoch([3; 16]),
+        }
+    }
+
     #[test]
     fn each_kind_has_the_length_it_states() {
-        for (kind, session, floor) in [
-            (Kind::Hello, 0, 0),
-            (Kind::Greeting, 0, 0),
-            (Kind::Control, 5, 0),
-            (Kind::Data, 5, 1),
+        let longest = "n".repeat(NAME_BYTES_MAX);
+        for (kind, session, floor, name, bytes) in [
+            (Kind::Hello, 0, 0, Some("a"), 21 + 18),
+            (Kind::Greeting, 0, 0, Some(longest.as_str()), 21 + 81),
+            (Kind::Control, 5, 0, None, CONTROL_HEADER_BYTES),
+            (Kind::Data, 5, 1, None, DATA_HEADER_BYTES),
         ] {
             let header = Header {
                 kind,
+                seal: 200,
                 session,
                 number: 1,
                 floor,
+                sender: name.map(sender),
             };
             let mut out = Vec::new();
             header.emit(&mut out);
-            assert_eq!(out.len(), kind.header_bytes());
+            assert_eq!((out.len(), header.bytes()), (bytes, bytes));
             out.extend_from_slice(b"body");
             assert_eq!(Header::parse(&out), Ok((header, &b"body"[..])));
         }
@@ -208,10 +235,20 @@ mod tests {
 
     #[test]
     fn every_cut_of_a_header_is_short() {
-        let whole = data();
-        for len in 0..whole.len() {
-            assert_eq!(Header::parse(&whole[..len]), Err(WireError::Short), "{len}");
+        for whole in [data(), hello("fw1")] {
+            for len in 0..whole.len() {
+                assert_eq!(Header::parse(&whole[..len]), Err(WireError::Short), "{len}");
+            }
         }
+    }
+
+    #[test]
+    fn a_sender_without_a_name_is_refused() {
+        let mut bytes = hello("fw1");
+        bytes[CONTROL_HEADER_BYTES + 1] = b'\n';
+        assert_eq!(Header::parse(&bytes), Err(WireError::Name));
+        bytes[CONTROL_HEADER_BYTES] = 0;
+        assert_eq!(Header::parse(&bytes), Err(WireError::Name));
     }
 
     #[test]
@@ -226,12 +263,12 @@ mod tests {
         assert_eq!(with(3, 0), Err(WireError::Kind));
         assert_eq!(with(3, 5), Err(WireError::Kind));
         assert_eq!(with(3, Kind::Hello as u8), Err(WireError::Session));
-        assert_eq!(with(12, 1), Err(WireError::Number), "above NUMBER_MAX");
-        assert_eq!(with(19, 0), Err(WireError::Number), "zero");
-        assert_eq!(with(27, 0), Err(WireError::Number), "floor zero");
-        assert_eq!(with(27, 10), Err(WireError::Number), "floor above number");
+        assert_eq!(with(13, 1), Err(WireError::Number), "above NUMBER_MAX");
+        assert_eq!(with(20, 0), Err(WireError::Number), "zero");
+        assert_eq!(with(28, 0), Err(WireError::Number), "floor zero");
+        assert_eq!(with(28, 10), Err(WireError::Number), "floor above number");
         let mut bytes = data();
-        bytes[4..12].fill(0);
+        bytes[5..13].fill(0);
         assert_eq!(Header::parse(&bytes), Err(WireError::Session));
         bytes.resize(DATAGRAM_BYTES_MAX + 1, 0);
         assert_eq!(Header::parse(&bytes), Err(WireError::Long));
@@ -240,12 +277,17 @@ mod tests {
     proptest! {
         #[test]
         fn what_parses_is_what_would_be_emitted(
-            mut bytes in prop::collection::vec(any::<u8>(), 0..64), patch: bool,
+            mut bytes in prop::collection::vec(any::<u8>(), 0..64), patch: bool, name in 1..9u8,
         ) {
             if patch && bytes.len() >= 12 {
                 let kind = 1 + bytes[3] % 4;
                 bytes[..4].copy_from_slice(&[0xc7, 0x5d, HEADER_VERSION, kind]);
-                if bytes.len() >= 20 { bytes[12..18].fill(0); }
+                if kind <= 2 { bytes[5..].iter_mut().take(8).for_each(|byte| *byte = 0); }
+                if bytes.len() > 30 {
+                    bytes[13..19].fill(0);
+                    bytes[21] = name;
+                    bytes[22..30].fill(b'n');
+                }
             }
             if let Ok((header, body)) = Header::parse(&bytes) {
                 let mut out = Vec::new();

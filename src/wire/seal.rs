@@ -1,7 +1,7 @@
 //! Sealing: encryption and authentication of datagrams with keys made from the cluster's.
 //!
 //! The body of a datagram is encrypted with AES-256-GCM, its header is authenticated with it.
-//! `docs/protocol.md` section 8 states the scheme. Keys are made by HKDF-SHA256 from the 32 bytes
+//! `docs/protocol.md` section 16 states the scheme. Keys are made by HKDF-SHA256 from the 32 bytes
 //! of the cluster key; their labels name what they are for, so that no two uses share one:
 //!
 //! | label | and | seals | nonce counts |
@@ -28,7 +28,10 @@ pub const CLUSTER_KEY_BYTES: usize = 32;
 
 /// The secret that the nodes of a cluster share.
 #[derive(Clone, PartialEq, Eq)]
-pub struct ClusterKey([u8; CLUSTER_KEY_BYTES]);
+pub struct ClusterKey {
+    id: u8,
+    bytes: [u8; CLUSTER_KEY_BYTES],
+}
 
 /// The cluster keys of a node: one to seal with, and while keys are rotated another that is
 /// accepted as well.
@@ -103,16 +106,18 @@ impl ClusterKey {
     /// A key from its bytes.
     #[must_use]
     pub fn new(bytes: [u8; CLUSTER_KEY_BYTES]) -> Self {
-        Self(bytes)
+        let mut key = Self { id: 0, bytes };
+        let mut id = [0];
+        key.derive("id", &[], &mut id);
+        key.id = id[0].max(1);
+        key
     }
 
     /// Number by which a header names the key, 1 to 255: a hash, so that different keys mostly have
     /// different numbers.
     #[must_use]
     pub fn id(&self) -> u8 {
-        let mut id = [0];
-        self.derive("id", &[], &mut id);
-        id[0].max(1)
+        self.id
     }
 
     /// Key of the flow hashes of all nodes that have this cluster key (rule S8).
@@ -150,7 +155,7 @@ impl ClusterKey {
         self.derive(label, identities, &mut bytes);
         let key = UnboundKey::new(&AES_256_GCM, &bytes).expect("a key of its length");
         SealKey {
-            id: self.id(),
+            id: self.id,
             key: LessSafeKey::new(key),
         }
     }
@@ -167,7 +172,7 @@ impl ClusterKey {
             put(identity.name.as_str().as_bytes());
             put(&identity.epoch.0);
         }
-        let secret = Salt::new(HKDF_SHA256, b"ctsyncd protocol 1").extract(&self.0);
+        let secret = Salt::new(HKDF_SHA256, b"ctsyncd protocol 1").extract(&self.bytes);
         let info = [info.as_slice()];
         let material = secret
             .expand(&info, Length(out.len()))
@@ -206,7 +211,7 @@ impl SealKey {
     /// When the datagram is shorter than its header, or the header names another key.
     pub fn seal(&self, header: &Header, datagram: &mut Vec<u8>) {
         assert_eq!(header.seal, self.id, "the header names the key");
-        let (clear, body) = datagram.split_at_mut(header.len());
+        let (clear, body) = datagram.split_at_mut(header.bytes());
         let tag = self
             .key
             .seal_in_place_separate_tag(nonce(header), Aad::from(&*clear), body)
@@ -221,7 +226,7 @@ impl SealKey {
     /// When it was not sealed with this key, or changed since.
     pub fn open<'a>(&self, header: &Header, datagram: &'a mut [u8]) -> Result<&'a [u8], SealError> {
         let (clear, body) = datagram
-            .split_at_mut_checked(header.len())
+            .split_at_mut_checked(header.bytes())
             .ok_or(SealError::Forged)?;
         let opened = self
             .key
@@ -300,7 +305,7 @@ mod tests {
         let session = key(7).session(&a, &b);
         let (header, datagram) = sealed(3, &session);
         assert!(!datagram.windows(7).any(|part| part == b"records"));
-        assert_eq!(datagram.len(), header.len() + 7 + TAG_BYTES);
+        assert_eq!(datagram.len(), header.bytes() + 7 + TAG_BYTES);
         assert_eq!(
             session.open(&header, &mut datagram.clone()),
             Ok(&b"records"[..])
@@ -358,7 +363,8 @@ mod tests {
         assert_eq!(other.open(&header, &mut datagram), Err(SealError::Forged));
     }
 
-    /// Frozen: another implementation must make the same.
+    /// Frozen: another implementation must make the same. The values are of one that was written for
+    /// this, in Python from RFC 5869, FIPS 197 and SP 800-38D.
     #[test]
     fn the_derivation_is_frozen() {
         assert_eq!(key(1).id(), FROZEN_ID);
@@ -368,9 +374,10 @@ mod tests {
         let hex: String = datagram.iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(hex, FROZEN_DATAGRAM);
     }
-    const FROZEN_ID: u8 = 0;
-    const FROZEN_HASH_KEY: [u64; 2] = [0, 0];
-    const FROZEN_DATAGRAM: &str = "";
+    const FROZEN_ID: u8 = 172;
+    const FROZEN_HASH_KEY: [u64; 2] = [0x051a_da7e_8a4f_7115, 0xfe93_db19_74ab_e58b];
+    const FROZEN_DATAGRAM: &str = "c75d0104ac000000000000000500000000000000010000000000000001\
+        123271d7cae32efecb9379817469de50c85b1f1931ddb3";
 
     #[test]
     fn secrets_are_not_printed() {

@@ -7,7 +7,7 @@ use crate::harness::services::{Ctsyncd, Link, ctsyncd_config};
 use crate::harness::table::{Table, assert_equal, differences, kernel, parse};
 use crate::harness::topology::{Lab, Node};
 use crate::harness::wait::await_until;
-use crate::harness::{Context as _, Result};
+use crate::harness::{Context as _, Result, ensure};
 
 /// How long two tables may take to become equal.
 pub(crate) const CONVERGE: Duration = Duration::from_secs(10);
@@ -45,6 +45,15 @@ impl Cluster {
         }
         cluster.await_sessions()?;
         Ok(cluster)
+    }
+
+    /// Replaces a daemon by one whose configuration has `to` in the place of `from`.
+    pub(crate) fn restart_with(&mut self, index: usize, from: &str, to: &str) -> Result<()> {
+        let config = &mut self.configs[index - 1];
+        ensure!(config.contains(from), "{from:?} is in {config}");
+        *config = config.replace(from, to);
+        self.kill_daemon(index)?;
+        self.start_daemon(index)
     }
 
     /// The network.

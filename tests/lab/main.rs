@@ -18,3 +18,4 @@ mod mix;
 mod overrun;
 mod replicate;
 mod restart;
+mod seal;

@@ -11,7 +11,8 @@ use ctsyncd::flow::Flow;
 use ctsyncd::flow::filter::Policy;
 use ctsyncd::replication::{LinkId, PeerNotice};
 use ctsyncd::wire::header::Kind;
-use ctsyncd::wire::{Epoch, Header, Name, Record, Records};
+use ctsyncd::wire::seal::{ClusterKey, Keyring};
+use ctsyncd::wire::{Epoch, Header, Identity, Name, Record, Records};
 
 use crate::kernel::{Delivery, Kernel, PORT_ID, ordered};
 use crate::links::{InFlight, Links};
@@ -27,6 +28,10 @@ pub(crate) struct Options {
     pub(crate) loss_percent: u32,
     pub(crate) duplicate_percent: u32,
     pub(crate) delay_ms_max: u64,
+    /// Datagrams on which a bit is flipped or whose end is missing; only with `is_sealed`.
+    pub(crate) damage_percent: u32,
+    /// The nodes share a cluster key.
+    pub(crate) is_sealed: bool,
     pub(crate) seed: u64,
 }
 
@@ -40,6 +45,8 @@ impl Default for Options {
             loss_percent: 0,
             duplicate_percent: 0,
             delay_ms_max: 2,
+            damage_percent: 0,
+            is_sealed: true,
             seed: 1,
         }
     }
@@ -56,9 +63,23 @@ struct Node {
     engine: Option<Engine>,
     kernel: Kernel,
     name: Name,
+    number: u8,
     runs: u64,
     /// (session, number) of each marker sent, and the table at that moment.
     marked: VecDeque<((u64, u64), Table)>,
+}
+
+impl Node {
+    /// Of its present run.
+    fn identity(&self) -> Identity {
+        let mut epoch = [0; 16];
+        epoch[..8].copy_from_slice(&u64::from(self.number).to_be_bytes());
+        epoch[8..].copy_from_slice(&self.runs.to_be_bytes());
+        Identity {
+            name: self.name,
+            epoch: Epoch(epoch),
+        }
+    }
 }
 
 /// The world.
@@ -85,6 +106,7 @@ impl Cluster {
             engine: None,
             kernel: Kernel::default(),
             name: Name::new(format!("fw{at}").as_bytes()).expect("a valid name"),
+            number: at as u8 + 1,
             runs: 0,
             marked: VecDeque::new(),
         });
@@ -277,12 +299,10 @@ impl Cluster {
     fn start(&mut self, at: usize) {
         let node = &mut self.nodes[at];
         node.runs += 1;
-        let mut epoch = [0; 16];
-        epoch[0] = at as u8 + 1;
-        epoch[8..].copy_from_slice(&node.runs.to_be_bytes());
+        let epoch = node.identity().epoch;
         let settings = EngineSettings {
             name: node.name,
-            epoch: Epoch(epoch),
+            epoch,
             hash_key: HashKey([self.rng.next(), 1]),
             secret: HashKey([self.rng.next(), 2]),
             policy: Policy::Everything,
@@ -294,7 +314,10 @@ impl Cluster {
             scrub_interval: Duration::from_secs(60),
             grace: Duration::from_secs(180),
             writer_port_id: PORT_ID,
-            insecure: true,
+            keyring: self.options.is_sealed.then(|| Keyring {
+                primary: cluster_key(),
+                other: None,
+            }),
             role: Role::Standby,
             term: 0,
         };
@@ -327,7 +350,7 @@ impl Cluster {
             .unwrap_or(end);
         self.now = next.max(self.now + Duration::from_micros(1)).min(end);
         while let Some(InFlight { from, to, datagram }) = self.links.arrived(self.now) {
-            self.receive(from, to, &datagram);
+            self.receive(from, to, datagram);
         }
         for at in 0..self.nodes.len() {
             let node = &mut self.nodes[at];
@@ -347,7 +370,7 @@ impl Cluster {
         }
     }
 
-    fn receive(&mut self, from: usize, to: usize, datagram: &[u8]) {
+    fn receive(&mut self, from: usize, to: usize, mut datagram: Vec<u8>) {
         let name = self.nodes[from].name;
         let Some(engine) = &mut self.nodes[to].engine else {
             return;
@@ -357,22 +380,22 @@ impl Cluster {
             peer.map(|peer| (peer.verified_at(), peer.high()))
         };
         let before = proofs(engine);
-        engine.handle_datagram(self.now, LinkId(0), address(from), datagram);
+        let header = Header::parse(&datagram).map(|(header, _)| header);
+        engine.handle_datagram(self.now, LinkId(0), address(from), &mut datagram);
         let after = proofs(engine);
         let is_proven = after.map(|(verified, _)| verified) != before.map(|(verified, _)| verified);
         if let (Some((_, old)), Some((_, new))) = (before, after) {
             assert!(old <= new, "seed {}: stamps only grow", self.options.seed);
         }
         if is_proven {
-            self.check_proof(from, to, datagram);
+            let header = header.expect("was just judged");
+            self.check_proof(from, to, (header.session, header.number));
         }
         self.drain(to);
     }
 
     /// "Equal" must be true, flow by flow, for the table as it was when the marker was sent.
-    fn check_proof(&mut self, from: usize, to: usize, datagram: &[u8]) {
-        let (header, _) = Header::parse(datagram).expect("was just judged");
-        let key = (header.session, header.number);
+    fn check_proof(&mut self, from: usize, to: usize, key: (u64, u64)) {
         let marked = self.nodes[from]
             .marked
             .iter()
@@ -397,6 +420,10 @@ impl Cluster {
 
     fn drain(&mut self, at: usize) {
         let mut out = Vec::new();
+        let identities: Vec<_> = std::iter::once(at)
+            .chain((0..self.nodes.len()).filter(|&other| other != at))
+            .map(|node| self.nodes[node].identity())
+            .collect();
         let seed = self.options.seed;
         let node = &mut self.nodes[at];
         let Some(engine) = &mut node.engine else {
@@ -407,7 +434,7 @@ impl Cluster {
         }
         // A multicast link: everybody gets everything and drops what is not for it.
         while engine.poll_transmit(self.now, &mut out).is_some() {
-            note_marker(&mut node.marked, engine, &out);
+            note_marker(&mut node.marked, engine, &out, &identities);
             for to in (0..self.options.nodes).filter(|&to| to != at) {
                 let copies = 1 + u32::from(self.rng.percent(self.options.duplicate_percent));
                 for _ in 0..copies {
@@ -415,10 +442,14 @@ impl Cluster {
                         let delay = Duration::from_micros(
                             50 + self.rng.below(self.options.delay_ms_max * 1000),
                         );
+                        let mut datagram = out.clone();
+                        if self.rng.percent(self.options.damage_percent) {
+                            damage(&mut self.rng, &mut datagram);
+                        }
                         let datagram = InFlight {
                             from: at,
                             to,
-                            datagram: out.clone(),
+                            datagram,
                         };
                         self.links.send(self.now + delay, datagram);
                     }
@@ -438,14 +469,50 @@ impl Cluster {
     }
 }
 
-fn note_marker(marked: &mut VecDeque<((u64, u64), Table)>, engine: &Engine, datagram: &[u8]) {
+/// `identities`: the sender's, then those of the others.
+fn note_marker(
+    marked: &mut VecDeque<((u64, u64), Table)>,
+    engine: &Engine,
+    datagram: &[u8],
+    identities: &[Identity],
+) {
     let (header, body) = Header::parse(datagram).expect("engines send well-formed datagrams");
+    if header.kind != Kind::Data {
+        return;
+    }
+    let mut bodies = match header.seal {
+        0 => vec![body.to_vec()],
+        _ => identities[1..]
+            .iter()
+            .filter_map(|to| {
+                let key = cluster_key().session(&identities[0], to);
+                let mut sealed = datagram.to_vec();
+                Some(key.open(&header, &mut sealed).ok()?.to_vec())
+            })
+            .collect(),
+    };
+    // What goes to a run that has ended meanwhile is sealed for that, and nobody judges it.
+    let body = bodies.pop().unwrap_or_default();
     let is_marker = |record| matches!(record, Ok(Record::Marker(_)));
-    if header.kind == Kind::Data && Records::new(body).any(is_marker) {
+    if Records::new(&body).any(is_marker) {
         if marked.len() == MARKED_MAX {
             marked.pop_front();
         }
         marked.push_back(((header.session, header.number), local_table(engine)));
+    }
+}
+
+fn cluster_key() -> ClusterKey {
+    ClusterKey::new([0x5a; 32])
+}
+
+/// Flips a bit, or cuts the end off.
+fn damage(rng: &mut Rng, datagram: &mut Vec<u8>) {
+    let at = rng.below(datagram.len() as u64) as usize;
+    if rng.percent(50) {
+        datagram[at] ^= 1 << rng.below(8);
+    } else {
+        datagram.truncate(at);
     }
 }
 

@@ -6,6 +6,10 @@ use std::time::Instant;
 /// Datagrams that an attacker has recorded.
 const RECORDED_MAX: usize = 200;
 
+/// And those that it keeps for long.
+const KEPT_MAX: usize = 2000;
+const KEEP_ONE_OF: u64 = 7;
+
 /// A datagram on its way.
 #[derive(Clone, Debug)]
 pub(crate) struct InFlight {
@@ -24,6 +28,8 @@ pub(crate) struct Links {
     sent: u64,
     cuts: BTreeSet<(usize, usize)>,
     recorded: VecDeque<InFlight>,
+    /// One datagram in `KEEP_ONE_OF`, kept for longer: those of earlier epochs are among them.
+    kept: VecDeque<InFlight>,
 }
 
 impl Links {
@@ -43,15 +49,26 @@ impl Links {
             self.recorded.pop_front();
         }
         self.recorded.push_back(datagram.clone());
+        if self.sent.is_multiple_of(KEEP_ONE_OF) {
+            if self.kept.len() == KEPT_MAX {
+                self.kept.pop_front();
+            }
+            self.kept.push_back(datagram.clone());
+        }
         if !self.cuts.contains(&(datagram.from, datagram.to)) {
             self.sent += 1;
             self.in_flight.insert((at, self.sent), datagram);
         }
     }
 
-    /// A recorded datagram.
+    /// A recorded datagram: of the last ones, or of any time.
     pub(crate) fn recorded(&self, number: usize) -> Option<InFlight> {
-        (!self.recorded.is_empty()).then(|| self.recorded[number % self.recorded.len()].clone())
+        let from = if number.is_multiple_of(2) || self.kept.is_empty() {
+            &self.recorded
+        } else {
+            &self.kept
+        };
+        (!from.is_empty()).then(|| from[number / 2 % from.len()].clone())
     }
 
     /// When the next datagram arrives.

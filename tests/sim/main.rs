@@ -43,6 +43,12 @@ fn live(seed: u64, licensed: bool) {
         loss_percent: rng.below(31) as u32,
         duplicate_percent: rng.below(20) as u32,
         delay_ms_max: 1 + rng.below(20),
+        is_sealed: seed.is_multiple_of(2),
+        damage_percent: if seed.is_multiple_of(2) {
+            rng.below(6) as u32
+        } else {
+            0
+        },
         seed,
     };
     let mut cluster = Cluster::new(options);
@@ -62,6 +68,10 @@ fn live(seed: u64, licensed: bool) {
             36 => cluster.resync_peers(node),
             37 => cluster.flush_local(node),
             _ => cluster.replay(5),
+        }
+        if options.is_sealed {
+            // With a key recordings of any time are harmless, so they come all the time.
+            cluster.replay(rng.below(4));
         }
         cluster.run(Duration::from_millis(rng.below(300)));
     }

@@ -42,6 +42,7 @@ peer fw2  SILENT, heard 2 min 5 s ago
   replica  1 flow, not in sync, last proved 3 h 20 min ago
   to it    up to 1,500 changes behind, the oldest by 4.0 s
   from it  it has sent all its changes
+STRANGER fw3  it sends in the clear, and this node has a key: give it the key_file too
 "
     );
 }
@@ -144,6 +145,7 @@ fn standby() -> Status {
                 lag_records: 12,
             },
         }],
+        strangers: Vec::new(),
         commit: None,
     }
 }
@@ -183,6 +185,10 @@ fn active_in_trouble() -> Status {
             lag_records: 0,
         },
     };
+    status.strangers = vec![StrangerStatus {
+        name: "fw3".into(),
+        cause: "it sends in the clear, and this node has a key: give it the key_file too".into(),
+    }];
     status.commit = Some(CommitStatus {
         running: false,
         elapsed_ms: 12,

@@ -19,8 +19,11 @@ use crate::wire::{Epoch, Greeting, Identity, PROTOCOL_VERSION};
 
 /// Epochs that were left and are never accepted again (rule S4).
 pub(super) const RETIRED_MAX: usize = 64;
-/// A hello is answered at most this often.
+/// Hellos of one run are answered at most this often.
 const GREETING_INTERVAL: Duration = Duration::from_millis(100);
+/// And those of this many runs of one name: who plays back hellos of a few dead runs keeps nobody
+/// from meeting the living one, and who has many brings no more answers than this.
+pub(super) const GREETED_MAX: usize = 8;
 
 impl Peer {
     /// Answers a hello with a greeting, unless there is a session with that run.
@@ -34,24 +37,39 @@ impl Peer {
         if !self.is_compatible(who) || self.is_retired(at.now, who.epoch) {
             return None;
         }
-        if self
-            .session
-            .as_ref()
-            .is_some_and(|session| session.epoch == who.epoch)
-        {
-            // Known on another link: from now on that link is watched as well.
-            let path = &mut self.paths[usize::from(origin.link.0)];
-            path.address.get_or_insert(origin.address);
+        let current = self.session.as_mut().filter(|held| held.epoch == who.epoch);
+        if let Some(session) = current {
+            // Known on another link: from now on that link is watched as well. A recording cannot
+            // lead us astray, at least not for longer than until the next hello.
+            if who.number > session.hello_number {
+                session.hello_number = who.number;
+                let path = &mut self.paths[usize::from(origin.link.0)];
+                if !path.is_alive(at.now) {
+                    path.address = Some(origin.address);
+                }
+            }
             return None;
         }
-        if self
-            .greeted_at
-            .is_some_and(|greeted| at.now < greeted + GREETING_INTERVAL)
-        {
+        self.greeted
+            .retain(|&(_, greeted)| at.now < greeted + GREETING_INTERVAL);
+        let is_greeted = self.greeted.iter().any(|&(epoch, _)| epoch == who.epoch);
+        if is_greeted || self.greeted.len() == GREETED_MAX {
             return None;
         }
-        self.greeted_at = Some(at.now);
+        self.greeted.push((who.epoch, at.now));
         Some(self.greeting(who.epoch, None, local))
+    }
+
+    /// Takes a greeting's number in. False: it or a later one of that run was here before. What is
+    /// dropped so by being late is made good by the next hello.
+    pub(in crate::replication) fn is_new_greeting(&mut self, who: Who) -> bool {
+        let is_new = self
+            .greeting_number
+            .is_none_or(|(epoch, number)| epoch != who.epoch || number < who.number);
+        if is_new {
+            self.greeting_number = Some((who.epoch, who.number));
+        }
+        is_new
     }
 
     /// Accepts a session if the greeting echoes the challenge; says what to answer.
@@ -160,14 +178,19 @@ impl Peer {
         }
     }
 
-    /// A number that only we can make, for the next session with a run of this peer.
+    /// A number that only we can make. A challenge is another one after every session accepted
+    /// from this name; a session's number is one for a pair of runs, for a greeting that was sent
+    /// stays true whatever is accepted until it arrives.
     fn token(&self, token: Token, epoch: Epoch) -> u64 {
         let secret = self.settings.replication.secret.0;
         let mut hasher = SipHasher13::new_with_keys(secret[0], secret[1]);
         hasher.write(&[token as u8]);
         hasher.write(self.name.as_str().as_bytes());
         hasher.write(&epoch.0);
-        hasher.write(&self.accepted.to_be_bytes());
+        match token {
+            Token::Challenge => hasher.write(&self.accepted.to_be_bytes()),
+            Token::Session => {}
+        }
         // Zero means "no session".
         hasher.finish().max(1)
     }

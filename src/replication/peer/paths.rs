@@ -22,14 +22,19 @@ pub(super) struct Path {
     pub(super) clock: u64,
 }
 
+impl Path {
+    /// True if a ping sent on it was answered lately.
+    pub(super) fn is_alive(&self, now: Instant) -> bool {
+        self.answered_at
+            .is_some_and(|answered| now < answered + LINK_SILENCE)
+    }
+}
+
 impl Peer {
     /// The first link whose pings are answered; before any answer, or when none is, the first
     /// over which the peer was heard.
-    pub(super) fn carrying(&self, now: Instant) -> Option<(LinkId, SocketAddr)> {
-        let is_alive = |path: &&Path| {
-            path.answered_at
-                .is_some_and(|answered| now < answered + LINK_SILENCE)
-        };
+    pub(in crate::replication) fn carrying(&self, now: Instant) -> Option<(LinkId, SocketAddr)> {
+        let is_alive = |path: &&Path| path.is_alive(now);
         let chosen = self.paths.iter().find(is_alive).or_else(|| {
             let latest = self.paths.iter().filter_map(|path| path.answered_at).max();
             self.paths

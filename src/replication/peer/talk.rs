@@ -29,11 +29,11 @@ impl Peer {
             counters.replays += 1;
             return;
         }
+        if header.kind == Kind::Data {
+            return self.on_data(at, origin, header, body, counters);
+        }
         self.heard_at = Some(at.now);
         self.paths[usize::from(origin.link.0)].address = Some(origin.address);
-        if header.kind == Kind::Data {
-            return self.on_data(at, header, body, counters);
-        }
         for frame in Frames::new(body) {
             match frame {
                 Ok(Frame::Ack(ack)) => self.on_ack(at, &ack, local, counters),
@@ -111,6 +111,7 @@ impl Peer {
         };
         let header = sender.fill(local, circumstances, out)?;
         session.keys.seal(&header, out);
+        sender.counters.bytes += session.keys.tag_bytes() as u64;
         Some(Transmit {
             link,
             to: Some(address),
@@ -120,6 +121,7 @@ impl Peer {
     fn on_data(
         &mut self,
         at: Circumstances,
+        origin: Origin,
         header: &Header,
         body: &[u8],
         counters: &mut Counters,
@@ -129,6 +131,11 @@ impl Peer {
         };
         let received = session.receiver.on_data(header, body, replica, at.secs);
         self.high = self.high.max(session.receiver.high());
+        if !received.duplicate && !received.beyond {
+            // A recording proves nothing about who lives, and where.
+            self.heard_at = Some(at.now);
+            self.paths[usize::from(origin.link.0)].address = Some(origin.address);
+        }
         counters.duplicates += u64::from(received.duplicate);
         counters.beyond_window += u64::from(received.beyond);
         counters.records += u64::from(received.records);

@@ -4,8 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::wire::codec::assert_same_as_wincode;
-use crate::wire::header::HEADER_BYTES;
-use crate::wire::{DATAGRAM_BYTES_MAX, Epoch, Name, WINDOW_MAX};
+use crate::wire::seal::TAG_BYTES;
+use crate::wire::{DATAGRAM_BYTES_MAX, Epoch, Identity, Name};
 
 fn read(body: &[u8]) -> Vec<Result<Frame, WireError>> {
     Frames::new(body).collect()
@@ -15,10 +15,15 @@ fn name(text: &str) -> Name {
     Name::new(text.as_bytes()).expect("a literal name")
 }
 
+fn identity(text: &str) -> Identity {
+    Identity {
+        name: name(text),
+        epoch: Epoch([8; 16]),
+    }
+}
+
 fn hello() -> Hello {
     Hello {
-        name: name("fw1"),
-        epoch: Epoch([7; 16]),
         version_min: 1,
         version_max: 2,
         features: 0,
@@ -27,10 +32,7 @@ fn hello() -> Hello {
 
 fn greeting() -> Greeting {
     Greeting {
-        from: name("fw1"),
-        epoch: Epoch([7; 16]),
-        to: name("fw2"),
-        to_epoch: Epoch([8; 16]),
+        to: identity("fw2"),
         challenge: 11,
         echo: Some(12),
         session: 13,
@@ -113,7 +115,7 @@ fn the_kinds_of_reconcile_are_stepped_over() {
 
 #[test]
 fn the_largest_frames_fit_in_one_datagram_together() {
-    let longest = name(&"n".repeat(64));
+    let longest = identity(&"n".repeat(64));
     let mut body = Vec::new();
     let mut ack = ack();
     ack.bitmap = AckBitmap::from_words([u64::MAX; 64]);
@@ -131,7 +133,6 @@ fn the_largest_frames_fit_in_one_datagram_together() {
     }
     .emit(&mut body);
     Greeting {
-        from: longest,
         to: longest,
         have: u64::MAX,
         flows: u64::MAX,
@@ -140,7 +141,33 @@ fn the_largest_frames_fit_in_one_datagram_together() {
     }
     .emit(&mut body);
     assert!(read(&body).iter().all(Result::is_ok));
-    assert!(HEADER_BYTES + body.len() <= DATAGRAM_BYTES_MAX);
+    assert!(CONTROL_HEADER_BYTES + body.len() + TAG_BYTES <= DATAGRAM_BYTES_MAX);
+}
+
+#[test]
+fn the_ack_of_a_window_that_fits_fits() {
+    assert_eq!(Ack::window_that_fits(DATAGRAM_BYTES_MAX), WINDOW_MAX);
+    for datagram in [548, 200, 90] {
+        let window = Ack::window_that_fits(datagram);
+        let mut ack = ack();
+        (ack.next, ack.seen) = (NUMBER_MAX, NUMBER_MAX);
+        (ack.have, ack.echo_clock_micros) = (u64::MAX, u64::MAX);
+        ack.verdict = ack.verdict.map(|verdict| Verdict {
+            marker: NUMBER_MAX,
+            ..verdict
+        });
+        ack.bitmap.set(u64::from(window) - 1);
+        let mut body = Vec::new();
+        ack.emit(&mut body);
+        assert!(CONTROL_HEADER_BYTES + body.len() <= datagram);
+        ack.bitmap.set(u64::from(window) + 31);
+        body.clear();
+        ack.emit(&mut body);
+        assert!(
+            CONTROL_HEADER_BYTES + body.len() + 4 >= datagram,
+            "{datagram}: not wasteful"
+        );
+    }
 }
 
 #[test]
@@ -180,7 +207,7 @@ fn an_empty_range_of_versions_is_refused() {
 #[test]
 fn a_name_that_is_none_is_refused() {
     let mut body = Vec::new();
-    hello().emit(&mut body);
+    greeting().emit(&mut body);
     body[5] = b' ';
     assert_eq!(read(&body), [Err(WireError::Name)]);
     body[3] = 0;
@@ -259,29 +286,25 @@ fn versions() -> impl Strategy<Value = (u8, u8)> {
 }
 
 fn any_frame() -> impl Strategy<Value = Frame> {
-    let hello = (any_name(), any::<[u8; 16]>(), versions(), any::<u32>()).prop_map(
-        |(name, epoch, (version_min, version_max), features)| {
-            Frame::Hello(Hello {
-                name,
-                epoch: Epoch(epoch),
-                version_min,
-                version_max,
-                features,
-            })
-        },
-    );
+    let hello = (versions(), any::<u32>()).prop_map(|((version_min, version_max), features)| {
+        Frame::Hello(Hello {
+            version_min,
+            version_max,
+            features,
+        })
+    });
     let greeting = (
-        (any_name(), any_name(), any::<[[u8; 16]; 2]>(), versions()),
+        (any_name(), any::<[u8; 16]>(), versions()),
         any::<(u64, Option<u64>, u64, u64, [u64; 2], u32)>(),
         (1..=u64::MAX, 1..=WINDOW_MAX),
     )
-        .prop_map(|((from, to, epochs, versions), free, (session, window))| {
+        .prop_map(|((name, epoch, versions), free, (session, window))| {
             let (challenge, echo, have, flows, hash_key, features) = free;
             Frame::Greeting(Greeting {
-                from,
-                epoch: Epoch(epochs[0]),
-                to,
-                to_epoch: Epoch(epochs[1]),
+                to: Identity {
+                    name,
+                    epoch: Epoch(epoch),
+                },
                 challenge,
                 echo,
                 session,

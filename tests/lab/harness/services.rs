@@ -60,6 +60,16 @@ pub(crate) enum Link {
     Unicast6,
 }
 
+/// The line of the configuration that seals the links; a test may put another in its place.
+pub(crate) const SEALED: &str = r#"key_file = "/run/cluster.key""#;
+/// What is in that file, on every node.
+const KEY: &str = "4f1d";
+
+/// A key file's line made of four digits.
+pub(crate) fn key_line(digits: &str) -> String {
+    format!("{}\n", digits.repeat(16))
+}
+
 /// A running `ctsyncd` and how to ask it.
 #[derive(Debug)]
 pub(crate) struct Ctsyncd {
@@ -88,7 +98,7 @@ pub(crate) fn ctsyncd_config(node: &Node, peers: &[Node], link: Link, more: &str
     format!(
         "[node]\nname = \"{name}\"\n\
          [control]\nsocket = \"/run/ctsyncd/control.sock\"\n\
-         [security]\ninsecure = true\n\
+         [security]\n{SEALED}\n\
          [[link]]\ninterface = \"eth2\"\n{addressing}\n\
          [replicate]\nall = true\n\
          {more}\n"
@@ -103,6 +113,7 @@ impl Ctsyncd {
     /// Starts `binary run` on a node and waits until it answers.
     pub(crate) fn start(binary: &Path, node: &Node, config: &str) -> Result<Self> {
         let path = node.write("ctsyncd.toml", config)?;
+        node.write_secret("cluster.key", &key_line(KEY))?;
         if !node.run_folder().join("bin/ctsyncd").exists() {
             node.install("ctsyncd", binary)?;
         }
@@ -144,6 +155,17 @@ impl Ctsyncd {
     pub(crate) fn status(&self) -> Result<Value> {
         let text = self.ask(&["status", "--json"])?;
         serde_json::from_str(&text).with_context(|| format!("reading the status: {text}"))
+    }
+
+    /// The cause that it names for the stranger `name`.
+    pub(crate) fn stranger(&self, name: &str) -> Result<Option<String>> {
+        let status = self.status()?;
+        let strangers = status["strangers"].as_array();
+        let found = strangers
+            .into_iter()
+            .flatten()
+            .find(|stranger| stranger["name"] == name);
+        Ok(found.and_then(|stranger| Some(stranger["cause"].as_str()?.to_owned())))
     }
 
     /// Flows of the local cache.

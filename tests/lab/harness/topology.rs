@@ -151,6 +151,23 @@ impl Node {
         Ok(format!("/run/{name}"))
     }
 
+    /// Writes a file that only its owner may read, unless it is there.
+    pub(crate) fn write_secret(&self, name: &str, text: &str) -> Result<()> {
+        use std::io::Write as _;
+        use std::os::unix::fs::OpenOptionsExt as _;
+        let path = self.folder.join(name);
+        if !path.exists() {
+            let mut options = fs::OpenOptions::new();
+            let mut file = options
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(path)?;
+            file.write_all(text.as_bytes())?;
+        }
+        Ok(())
+    }
+
     /// True if the node has the outside address.
     pub(crate) fn has_address(&self) -> Result<bool> {
         let text = self
