@@ -130,6 +130,11 @@ impl<T> Batches<T> {
 }
 
 impl<T> Writing<'_, T> {
+    /// True if nothing was written yet.
+    pub(super) fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
     /// Messages that still fit.
     pub(super) fn room(&self) -> usize {
         MESSAGES_MAX - self.messages.len()

@@ -13,7 +13,7 @@ use std::time::Instant;
 use super::batch::{Batches, Writing};
 use super::restore::{Failure, Message, Restore, Verdict};
 use super::status::{CommitStatus, FailedFlows};
-use crate::cache::{Local, Secs, Slot};
+use crate::cache::{Local, Replica, Secs, Slot};
 use crate::ctnetlink::request::{Answer, KernelRequest};
 use crate::flow::{Flow, Rare};
 use crate::replication::Peer;
@@ -50,6 +50,8 @@ impl Pass {
 /// A running commit.
 #[derive(Debug)]
 pub(super) struct Commit {
+    /// The peers, the most authoritative first.
+    sources: Vec<Name>,
     began: Instant,
     walks: VecDeque<Walk>,
     again: VecDeque<Box<Restore>>,
@@ -110,6 +112,7 @@ impl Commit {
             })
         });
         Self {
+            sources: first.clone(),
             began: now,
             walks: walks.chain(last).collect(),
             again: VecDeque::new(),
@@ -126,7 +129,16 @@ impl Commit {
 
     /// True while a batch could be written without waiting for the kernel.
     pub(super) fn is_hungry(&self) -> bool {
-        self.batches.has_room() && !(self.walks.is_empty() && self.again.is_empty())
+        let may_walk = !self.walks.is_empty() && !self.waits_for_masters();
+        self.batches.has_room() && (may_walk || !self.again.is_empty())
+    }
+
+    /// Children go when every master has its outcome: one that met a conflict is tried again, and
+    /// a child that comes before its master loses it.
+    fn waits_for_masters(&self) -> bool {
+        let walks_children = |walk: &Walk| walk.pass == Some(Pass::Children) && walk.slot == 0;
+        self.walks.front().is_some_and(walks_children)
+            && !(self.again.is_empty() && self.batches.is_empty())
     }
 
     /// True when there is nothing left to do.
@@ -139,6 +151,11 @@ impl Commit {
         self.walks.clear();
         self.again.clear();
         self.is_cancelled = true;
+    }
+
+    /// True if it has not done everything.
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.is_cancelled
     }
 
     /// Progress or outcome.
@@ -175,7 +192,24 @@ impl Commit {
         }
         let mut slots = SLOTS_PER_STEP;
         while let Some(walk) = self.walks.front_mut() {
-            match walk.step(&mut around, &mut slots, &mut batch, &mut self.status) {
+            let is_first_child = walk.pass == Some(Pass::Children) && walk.slot == 0;
+            let is_settled = batch.is_empty() && self.batches.is_empty() && self.again.is_empty();
+            if is_first_child && !is_settled {
+                break;
+            }
+            let before = self.sources.iter().take_while(|&&name| name != walk.peer);
+            let before = before.filter_map(|&name| {
+                let peer = around.peers.iter().find(|peer| peer.name() == name)?;
+                peer.replica()
+            });
+            let before: Vec<&Replica> = before.collect();
+            match walk.step(
+                &mut around,
+                &before,
+                &mut slots,
+                &mut batch,
+                &mut self.status,
+            ) {
                 Step::Over => {
                     self.walks.pop_front();
                 }
@@ -223,6 +257,7 @@ impl Walk {
     fn step(
         &mut self,
         around: &mut Around<'_>,
+        before: &[&Replica],
         slots: &mut u32,
         batch: &mut Writing<'_, Message>,
         status: &mut CommitStatus,
@@ -255,6 +290,14 @@ impl Walk {
             }
             if self.pass.is_none() {
                 status.total += 1;
+            }
+            // Somebody of more authority has it, and has said how.
+            if before
+                .iter()
+                .any(|replica| replica.find(&flow.key()).is_some())
+            {
+                status.already += 1;
+                continue;
             }
             let left = replica.timeout_left(slot, around.secs);
             if left == 0 && silent_secs > flow.timeout_secs.saturating_add(around.grace_secs) {

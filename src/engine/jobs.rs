@@ -19,6 +19,8 @@ const QUEUE_MAX: usize = 16;
 const LISTING_WAIT_MAX: Duration = Duration::from_secs(10);
 /// Whoever waits for a listing or a pass is told after this long that it has not come.
 const WAIT_MAX: Duration = Duration::from_secs(120);
+/// How a promotion ends that a demotion has overtaken.
+const DEMOTED: &str = "this node was demoted while it was being promoted";
 
 /// What `begin_next` needs of the engine.
 #[derive(Clone, Copy, Debug)]
@@ -200,7 +202,11 @@ impl Jobs {
             Running::Commit(commit) => {
                 let status = commit.status(now);
                 self.last_commit = Some(status.clone());
-                JobResult::Committed(status)
+                if commit.is_cancelled() {
+                    JobResult::Failed(DEMOTED.into())
+                } else {
+                    JobResult::Committed(status)
+                }
             }
             Running::Flush(Flush {
                 deleted, failed, ..
@@ -217,10 +223,7 @@ impl Jobs {
         passes_are_over: bool,
     ) -> Option<(JobId, JobResult)> {
         if let Some(job) = self.cancelled.pop_front() {
-            return Some((
-                job,
-                JobResult::Failed("this node was demoted meanwhile".into()),
-            ));
+            return Some((job, JobResult::Failed(DEMOTED.into())));
         }
         let has_come = |awaited: &Awaited| match *awaited {
             Awaited::Listings(count) => listings >= count,

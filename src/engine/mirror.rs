@@ -340,3 +340,6 @@ impl Mirror {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

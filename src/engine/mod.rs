@@ -395,3 +395,6 @@ impl Engine {
         self.notices.push_back(notice);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,7 +13,8 @@ use crate::flow::{Flow, ProtoInfo, Rare, Status};
 
 use super::batch::Writing;
 
-/// A flow is tried this often, conflicts and lost answers included.
+/// A flow is tried this often, conflicts and lost answers included. The longest way without a lost
+/// answer takes six: its tuple is taken, the reply tuple of the one that replaces it is too.
 const ATTEMPTS_MAX: u8 = 8;
 /// GRE entries made through ctnetlink cannot be refreshed by packets: they get this long, seconds.
 const GRE_TIMEOUT: u32 = 3_600;
@@ -150,7 +151,9 @@ impl Restore {
     pub(super) fn judge(mut self: Box<Self>, answer: Option<Answer>, is_answered: bool) -> Verdict {
         let outcome = answer.map(|answer| answer.outcome);
         match (self.step, outcome) {
-            (_, None) if !is_answered => self.again(Step::Create, Failure::NoAnswer),
+            // Every step can be taken twice. A creation in the place of another entry stays one: that
+            // entry may still be there.
+            (step, None) if !is_answered => self.again(step, Failure::NoAnswer),
             (Step::Create | Step::Replace { .. }, None | Some(Outcome::Found(_))) => {
                 match (self.helper, self.replaces) {
                     (Helper::Leave, _) => Verdict::WithoutHelper,

@@ -121,26 +121,19 @@ impl Engine {
 
     pub(super) fn on_ended(&mut self, ended: Ended) {
         let Ended { job, work, result } = ended;
-        let mut has_all = false;
         if let JobResult::Committed(status) = &result {
-            has_all = status.failed.is_empty();
             self.notify(Notice::Committed(status.clone()));
-        }
-        let result = match (work, self.role) {
-            (Work::Promotion, Role::Promoting | Role::Active) => {
-                if has_all {
+            // Not a promotion that was cancelled: after a later one, what lived elsewhere meanwhile
+            // has still to be taken over.
+            if work == Work::Promotion && self.role != Role::Standby {
+                if status.failed.is_empty() {
                     self.tenure.since_term = self.term;
                 }
                 if !self.jobs.has_promotions() {
                     self.change_role(Role::Active);
                 }
-                result
             }
-            (Work::Promotion, Role::Standby) => {
-                JobResult::Failed("this node was demoted while it was being promoted".into())
-            }
-            (Work::Commit | Work::Flush, _) => result,
-        };
+        }
         self.notify(Notice::JobDone { job, result });
     }
 }

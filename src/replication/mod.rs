@@ -325,3 +325,6 @@ fn push_notice(notices: &mut VecDeque<PeerNotice>, notice: PeerNotice) {
     }
     notices.push_back(notice);
 }
+
+#[cfg(test)]
+mod tests;

@@ -242,7 +242,7 @@ impl Peer {
         self.verified_at
     }
 
-    /// Flows that did not fit in the replica.
+    /// Flows that did not fit in the replica since it was last proven equal.
     #[must_use]
     pub fn refused_flows(&self) -> u64 {
         self.refused_flows

@@ -186,3 +186,6 @@ impl Receiver {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -147,3 +147,6 @@ impl Ring {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

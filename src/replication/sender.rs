@@ -300,3 +300,6 @@ impl Sender {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,18 +1,18 @@
 //! The world: nodes with their kernels, links between them, one clock, one seed, and the checkers.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use ctsyncd::cache::{HashKey, Replica, Slot};
-use ctsyncd::engine::status::Role;
-use ctsyncd::engine::{Command, Engine, EngineSettings, Notice};
+use ctsyncd::engine::status::{Role, Status};
+use ctsyncd::engine::{Command, Engine, EngineSettings, JobId, Notice, Reply};
 use ctsyncd::flow::Flow;
 use ctsyncd::flow::filter::Policy;
 use ctsyncd::replication::{LinkId, PeerNotice};
 use ctsyncd::wire::header::Kind;
 use ctsyncd::wire::seal::{ClusterKey, Keyring};
-use ctsyncd::wire::{Epoch, Header, Identity, Name, Record, Records};
+use ctsyncd::wire::{DATAGRAM_BYTES_MAX, Epoch, Header, Identity, Name, Record, Records};
 
 use crate::kernel::{Delivery, Kernel, PORT_ID, ordered};
 use crate::links::{InFlight, Links};
@@ -27,7 +27,13 @@ pub(crate) struct Options {
     pub(crate) tombstones_max: u32,
     pub(crate) loss_percent: u32,
     pub(crate) duplicate_percent: u32,
+    /// Datagrams of which a bit of the header's clear part is flipped, or of which little is left.
+    pub(crate) corrupt_percent: u32,
     pub(crate) delay_ms_max: u64,
+    pub(crate) links: u8,
+    pub(crate) datagram_bytes_max: usize,
+    /// Room in the tables of all nodes but the first.
+    pub(crate) flows_max: u32,
     /// Datagrams on which a bit is flipped or whose end is missing; only with `is_sealed`.
     pub(crate) damage_percent: u32,
     /// The nodes share a cluster key.
@@ -44,7 +50,11 @@ impl Default for Options {
             tombstones_max: 1000,
             loss_percent: 0,
             duplicate_percent: 0,
+            corrupt_percent: 0,
             delay_ms_max: 2,
+            links: 1,
+            datagram_bytes_max: 200,
+            flows_max: 1000,
             damage_percent: 0,
             is_sealed: true,
             seed: 1,
@@ -65,6 +75,10 @@ struct Node {
     name: Name,
     number: u8,
     runs: u64,
+    /// Jobs of this run that have not ended.
+    jobs: BTreeSet<JobId>,
+    /// Highest term of this run.
+    term: u64,
     /// (session, number) of each marker sent, and the table at that moment.
     marked: VecDeque<((u64, u64), Table)>,
 }
@@ -108,6 +122,8 @@ impl Cluster {
             name: Name::new(format!("fw{at}").as_bytes()).expect("a valid name"),
             number: at as u8 + 1,
             runs: 0,
+            jobs: BTreeSet::new(),
+            term: 0,
             marked: VecDeque::new(),
         });
         let mut cluster = Self {
@@ -156,8 +172,35 @@ impl Cluster {
         }
     }
 
+    /// Cuts one direction of all links.
     pub(crate) fn cut(&mut self, from: usize, to: usize) {
-        self.links.cut(from, to);
+        for link in 0..self.options.links {
+            self.links.cut(from, to, link);
+        }
+    }
+
+    /// Cuts one direction of one link.
+    pub(crate) fn cut_link(&mut self, from: usize, to: usize, link: u8) {
+        self.links.cut(from, to, link);
+    }
+
+    /// A stray packet reaches a node's kernel.
+    pub(crate) fn stray(&mut self, node: usize) {
+        let flows = self.options.flows;
+        self.nodes[node].kernel.stray(&mut self.rng, flows);
+    }
+
+    pub(crate) fn promote(&mut self, node: usize) {
+        self.command(node, Command::Promote);
+    }
+
+    pub(crate) fn demote(&mut self, node: usize) {
+        self.command(node, Command::Demote);
+    }
+
+    pub(crate) fn status(&self, node: usize) -> Status {
+        let engine = self.nodes[node].engine.as_ref().expect("runs");
+        engine.status(self.now)
     }
 
     pub(crate) fn heal(&mut self) {
@@ -166,6 +209,7 @@ impl Cluster {
 
     /// Links stop to lose, double and delay.
     pub(crate) fn end_of_faults(&mut self) {
+        self.options.corrupt_percent = 0;
         self.options.loss_percent = self.options.loss_percent.min(10);
         for node in 0..self.options.nodes {
             if self.nodes[node].engine.is_none() {
@@ -198,8 +242,8 @@ impl Cluster {
     pub(crate) fn crash(&mut self, node: usize) {
         self.stop(node);
         for other in 0..self.options.nodes {
-            self.links.cut(other, node);
-            self.links.cut(node, other);
+            self.cut(other, node);
+            self.cut(node, other);
         }
     }
 
@@ -264,11 +308,36 @@ impl Cluster {
         }
     }
 
+    /// The first flow of a node's kernel ends.
+    pub(crate) fn end_one(&mut self, node: usize) {
+        self.nodes[node].kernel.end_first();
+    }
+
+    /// Everything that a node holds of another is so in that one's kernel.
+    pub(crate) fn replica_is_part_of_its_source(&self, holder: usize, source: usize) -> bool {
+        let engine = self.nodes[holder].engine.as_ref().expect("runs");
+        let name = self.nodes[source].name;
+        let peer = engine.peers().iter().find(|peer| peer.name() == name);
+        let replica = peer.and_then(|peer| peer.replica()).expect("has met it");
+        let flows = self.nodes[source].kernel.flows();
+        replica_table(replica)
+            .iter()
+            .all(|(key, flow)| flows.get(key) == Some(flow))
+    }
+
     /// What keeps the cluster from being at rest: replicas must be equal, and proven equal by a
     /// marker since `since`.
     fn unrest(&self, since: Instant) -> Option<String> {
+        let all_run = self.nodes.iter().all(|node| node.engine.is_some());
         for (at, node) in self.nodes.iter().enumerate() {
             let Some(engine) = &node.engine else { continue };
+            if !node.jobs.is_empty() {
+                return Some(format!("jobs of fw{at} have not ended"));
+            }
+            let status = engine.status(self.now);
+            if all_run && !status.ready {
+                return Some(format!("fw{at} is not ready: {:?}", status.cause));
+            }
             let local = local_table(engine);
             if local != node.kernel.flows() {
                 return Some(format!(
@@ -299,6 +368,8 @@ impl Cluster {
     fn start(&mut self, at: usize) {
         let node = &mut self.nodes[at];
         node.runs += 1;
+        node.jobs.clear();
+        node.term = 0;
         let epoch = node.identity().epoch;
         let settings = EngineSettings {
             name: node.name,
@@ -306,11 +377,17 @@ impl Cluster {
             hash_key: HashKey([self.rng.next(), 1]),
             secret: HashKey([self.rng.next(), 2]),
             policy: Policy::Everything,
-            flows_max: 1000,
+            flows_max: if at == 0 {
+                1000
+            } else {
+                self.options.flows_max
+            },
             tombstones_max: self.options.tombstones_max,
-            links: vec!["sync".into()],
+            links: (0..self.options.links)
+                .map(|link| format!("sync{link}"))
+                .collect(),
             window: self.options.window,
-            datagram_bytes_max: 200,
+            datagram_bytes_max: self.options.datagram_bytes_max,
             scrub_interval: Duration::from_secs(60),
             grace: Duration::from_secs(180),
             writer_port_id: PORT_ID,
@@ -327,7 +404,13 @@ impl Cluster {
 
     fn command(&mut self, at: usize, command: Command) {
         if let Some(engine) = &mut self.nodes[at].engine {
-            engine.handle_command(self.now, command);
+            match engine.handle_command(self.now, command) {
+                Reply::Started(job) => {
+                    self.nodes[at].jobs.insert(job);
+                }
+                Reply::Done | Reply::FlowsForgotten(_) | Reply::Refused(_) => {}
+                reply => panic!("no question was asked: {reply:?}"),
+            }
             self.drain(at);
         }
     }
@@ -349,8 +432,8 @@ impl Cluster {
             .min()
             .unwrap_or(end);
         self.now = next.max(self.now + Duration::from_micros(1)).min(end);
-        while let Some(InFlight { from, to, datagram }) = self.links.arrived(self.now) {
-            self.receive(from, to, datagram);
+        while let Some(arrived) = self.links.arrived(self.now) {
+            self.receive(arrived);
         }
         for at in 0..self.nodes.len() {
             let node = &mut self.nodes[at];
@@ -370,7 +453,16 @@ impl Cluster {
         }
     }
 
-    fn receive(&mut self, from: usize, to: usize, mut datagram: Vec<u8>) {
+    fn receive(&mut self, arrived: InFlight) {
+        if self.rng.percent(self.options.corrupt_percent) {
+            self.receive_corrupted(&arrived);
+        }
+        let InFlight {
+            from,
+            to,
+            link,
+            mut datagram,
+        } = arrived;
         let name = self.nodes[from].name;
         let Some(engine) = &mut self.nodes[to].engine else {
             return;
@@ -381,7 +473,8 @@ impl Cluster {
         };
         let before = proofs(engine);
         let header = Header::parse(&datagram).map(|(header, _)| header);
-        engine.handle_datagram(self.now, LinkId(0), address(from), &mut datagram);
+        let address = address(from, link);
+        engine.handle_datagram(self.now, LinkId(link), address, &mut datagram);
         let after = proofs(engine);
         let is_proven = after.map(|(verified, _)| verified) != before.map(|(verified, _)| verified);
         if let (Some((_, old)), Some((_, new))) = (before, after) {
@@ -392,6 +485,46 @@ impl Cluster {
             self.check_proof(from, to, (header.session, header.number));
         }
         self.drain(to);
+    }
+
+    /// A datagram that the network has damaged before it comes whole: it must change nothing.
+    fn receive_corrupted(&mut self, arrived: &InFlight) {
+        let mut datagram = arrived.datagram.clone();
+        if self.rng.percent(50) {
+            datagram.truncate(self.rng.below(20) as usize);
+        } else {
+            // Magic, version, kind and session. What follows is trusted without a cipher.
+            let at = self
+                .rng
+                .below(12)
+                .min(datagram.len().saturating_sub(1) as u64) as usize;
+            if datagram.is_empty() {
+                return;
+            }
+            datagram[at] ^= 1 << self.rng.below(8);
+        }
+        let Some(engine) = &mut self.nodes[arrived.to].engine else {
+            return;
+        };
+        let state = |engine: &Engine| {
+            let peers = engine.peers().iter();
+            let peers: Vec<_> = peers
+                .map(|peer| {
+                    (
+                        peer.high(),
+                        peer.verified_at(),
+                        peer.has_session(),
+                        peer.told(),
+                    )
+                })
+                .collect();
+            (peers, engine.local().tail(), engine.local().tombstones())
+        };
+        let before = state(engine);
+        let from = address(arrived.from, arrived.link);
+        engine.handle_datagram(self.now, LinkId(arrived.link), from, &mut datagram);
+        let seed = self.options.seed;
+        assert_eq!(state(engine), before, "seed {seed}: {datagram:?} counts");
     }
 
     /// "Equal" must be true, flow by flow, for the table as it was when the marker was sent.
@@ -430,11 +563,19 @@ impl Cluster {
             return;
         };
         while let Some(request) = engine.poll_request(self.now, &mut out) {
-            node.kernel.request(request, &out);
+            node.kernel.request(request, &out, &mut self.rng);
         }
         // A multicast link: everybody gets everything and drops what is not for it.
-        while engine.poll_transmit(self.now, &mut out).is_some() {
-            note_marker(&mut node.marked, engine, &out, &identities);
+        while let Some(transmit) = engine.poll_transmit(self.now, &mut out) {
+            assert!(out.len() <= DATAGRAM_BYTES_MAX, "seed {seed}: too long");
+            let has_marker = note_marker(&mut node.marked, engine, &out, &identities);
+            if has_marker && node.kernel.is_told() {
+                let is_true = local_table(engine) == node.kernel.flows();
+                assert!(
+                    is_true,
+                    "seed {seed}: a marker tells what the kernel does not"
+                );
+            }
             for to in (0..self.options.nodes).filter(|&to| to != at) {
                 let copies = 1 + u32::from(self.rng.percent(self.options.duplicate_percent));
                 for _ in 0..copies {
@@ -449,6 +590,7 @@ impl Cluster {
                         let datagram = InFlight {
                             from: at,
                             to,
+                            link: transmit.link.0,
                             datagram,
                         };
                         self.links.send(self.now + delay, datagram);
@@ -457,10 +599,17 @@ impl Cluster {
             }
         }
         while let Some(notice) = engine.poll_notice() {
-            if let Notice::Peer(PeerNotice::Different { .. }) = notice {
-                self.different += 1;
+            match notice {
+                Notice::Peer(PeerNotice::Different { .. }) => self.different += 1,
+                Notice::JobDone { job, .. } => {
+                    node.jobs.remove(&job);
+                }
+                _ => {}
             }
         }
+        let term = engine.term();
+        assert!(term >= node.term, "seed {seed}: terms only grow");
+        node.term = term;
         let tombstones = engine.local().tombstones();
         assert!(
             tombstones <= self.options.tombstones_max,
@@ -469,16 +618,17 @@ impl Cluster {
     }
 }
 
-/// `identities`: the sender's, then those of the others.
+/// Remembers the table if the datagram carries a marker; says whether it does. `identities`: the
+/// sender's, then those of the others.
 fn note_marker(
     marked: &mut VecDeque<((u64, u64), Table)>,
     engine: &Engine,
     datagram: &[u8],
     identities: &[Identity],
-) {
+) -> bool {
     let (header, body) = Header::parse(datagram).expect("engines send well-formed datagrams");
     if header.kind != Kind::Data {
-        return;
+        return false;
     }
     let mut bodies = match header.seal {
         0 => vec![body.to_vec()],
@@ -494,12 +644,14 @@ fn note_marker(
     // What goes to a run that has ended meanwhile is sealed for that, and nobody judges it.
     let body = bodies.pop().unwrap_or_default();
     let is_marker = |record| matches!(record, Ok(Record::Marker(_)));
-    if Records::new(&body).any(is_marker) {
+    let has_marker = Records::new(&body).any(is_marker);
+    if has_marker {
         if marked.len() == MARKED_MAX {
             marked.pop_front();
         }
         marked.push_back(((header.session, header.number), local_table(engine)));
     }
+    has_marker
 }
 
 fn cluster_key() -> ClusterKey {
@@ -529,10 +681,6 @@ fn replica_table(replica: &Replica) -> Table {
         .collect()
 }
 
-fn port(node: usize) -> u16 {
-    3780 + node as u16
-}
-
-fn address(node: usize) -> SocketAddr {
-    SocketAddr::from(([192, 0, 2, 1], port(node)))
+fn address(node: usize, link: u8) -> SocketAddr {
+    SocketAddr::from(([192, 0, link, node as u8], 3780))
 }

@@ -1,6 +1,7 @@
 //! A pretended kernel: a table, events out, listings that race with events, creates in.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, Ipv6Addr};
 
 use ctsyncd::ctnetlink::cta::{IPCTNL_MSG_CT_DELETE, IPCTNL_MSG_CT_GET};
 use ctsyncd::ctnetlink::decode::decode_event;
@@ -22,11 +23,24 @@ pub(crate) struct Kernel {
     table: BTreeMap<Key, Flow>,
     events: VecDeque<FlowEvent>,
     overrun: bool,
-    listing: Option<VecDeque<Key>>,
+    listing: Option<Listing>,
+    /// Something ended without an event, and no listing has been made since.
+    has_unseen: bool,
     done: VecDeque<RequestDone>,
     lives: u32,
     /// Creates and deletes that a daemon has asked for.
     pub(crate) writes: u64,
+}
+
+/// A listing under way: what it has read waits in a buffer while events go on.
+#[derive(Debug, Default)]
+struct Listing {
+    to_read: VecDeque<Key>,
+    read: VecDeque<Flow>,
+    /// It ends before its end.
+    is_cut_short: bool,
+    /// Something ended unseen since it began.
+    is_behind: bool,
 }
 
 impl Kernel {
@@ -34,7 +48,10 @@ impl Kernel {
     pub(crate) fn churn(&mut self, rng: &mut Rng, flows: u16) {
         let flow = flow(rng.below(u64::from(flows)) as u16);
         let key = ordered(&flow.key());
+        let is_taken = self.conflicts(&flow);
         match self.table.get_mut(&key) {
+            // A packet of this flow belongs to the stray that has its tuple.
+            None if is_taken => {}
             None => {
                 self.lives += 1;
                 // The kernel's ids tell two lives apart only now and then.
@@ -66,14 +83,57 @@ impl Kernel {
         self.overrun = true;
     }
 
+    /// The first flow ends.
+    pub(crate) fn end_first(&mut self) {
+        if let Some(&key) = self.table.keys().next() {
+            self.end(key, 0);
+        }
+    }
+
     /// A flow ends without an event.
     pub(crate) fn vanish_unseen(&mut self) {
         self.table.pop_first();
+        self.has_unseen = true;
+        if let Some(listing) = &mut self.listing {
+            listing.is_behind = true;
+        }
+    }
+
+    /// A stray packet makes an entry that is in the way of one of `flows` flows: reversed, or as
+    /// the owner of its reply tuple, or translated to somewhere else.
+    pub(crate) fn stray(&mut self, rng: &mut Rng, flows: u16) {
+        let flow = flow(rng.below(u64::from(flows)) as u16);
+        let mut stray = flow;
+        match rng.below(3) {
+            0 => (stray.orig, stray.reply) = (flow.reply, flow.orig),
+            1 => stray.orig.src_id += 20_000,
+            _ => stray.reply.dst_id += 20_000,
+        }
+        if !self.conflicts(&stray) {
+            self.lives += 1;
+            stray.id = self.lives;
+            self.table.insert(ordered(&stray.key()), stray);
+            self.tell(EventKind::New, stray, 0);
+        }
+    }
+
+    /// True if one of the tuples of a flow is taken.
+    fn conflicts(&self, flow: &Flow) -> bool {
+        let taken = [flow.orig, flow.reply];
+        self.table
+            .values()
+            .any(|held| taken.contains(&held.orig) || taken.contains(&held.reply))
+    }
+
+    /// True if a table that knows everything that was told must be this one.
+    pub(crate) fn is_told(&self) -> bool {
+        self.is_quiet() && !self.has_unseen
     }
 
     /// The node reboots: nothing is left.
     pub(crate) fn reboot(&mut self) {
         self.table.clear();
+        self.has_unseen = false;
         self.forget_daemon();
     }
 
@@ -86,9 +146,16 @@ impl Kernel {
     }
 
     /// Carries out a request; answers come later.
-    pub(crate) fn request(&mut self, request: KernelRequest, bytes: &[u8]) {
+    pub(crate) fn request(&mut self, request: KernelRequest, bytes: &[u8], rng: &mut Rng) {
         match request {
-            KernelRequest::Dump => self.listing = Some(self.table.keys().copied().collect()),
+            KernelRequest::Dump => {
+                self.listing = Some(Listing {
+                    to_read: self.table.keys().copied().collect(),
+                    read: VecDeque::new(),
+                    is_cut_short: rng.percent(5),
+                    is_behind: false,
+                });
+            }
             KernelRequest::Batch {
                 first_seq,
                 last_seq,
@@ -107,9 +174,14 @@ impl Kernel {
                     };
                     answers.extend(outcome.map(|outcome| Answer { seq, outcome }));
                 }
+                // Now and then the answers are lost on their way.
+                let complete = !rng.percent(5);
+                if !complete {
+                    answers.truncate(rng.below(answers.len() as u64 + 1) as usize);
+                }
                 self.done.push_back(RequestDone::Batch {
                     last_seq,
-                    complete: true,
+                    complete,
                     answers,
                 });
             }
@@ -129,17 +201,24 @@ impl Kernel {
         if let Some(done) = self.done.pop_front() {
             return Some(Delivery::Done(done));
         }
-        let listing = self.listing.as_mut()?;
-        if listing.is_empty() {
-            self.listing = None;
-            return Some(Delivery::Done(RequestDone::DumpEnded { complete: true }));
+        let Self { listing, table, .. } = self;
+        let running = listing.as_mut()?;
+        if running.read.is_empty() && (running.to_read.is_empty() || running.is_cut_short) {
+            let complete = running.to_read.is_empty();
+            self.has_unseen &= !complete || running.is_behind;
+            *listing = None;
+            return Some(Delivery::Done(RequestDone::DumpEnded { complete }));
         }
-        let count = 1 + rng.below(listing.len() as u64) as usize;
-        let listed = listing
-            .drain(..count)
-            .filter_map(|key| self.table.get(&key));
+        let up_to = |rng: &mut Rng, len: usize| rng.below(len as u64 + 1) as usize;
+        let count = up_to(rng, running.to_read.len());
+        let keys = running.to_read.drain(..count);
+        running
+            .read
+            .extend(keys.filter_map(|key| table.get(&key).copied()));
+        let count = up_to(rng, running.read.len());
+        let listed = running.read.drain(..count);
         let listed = listed
-            .map(|flow| event(EventKind::Listed, *flow, 0))
+            .map(|flow| event(EventKind::Listed, flow, 0))
             .collect();
         Some(Delivery::Done(RequestDone::Listed(listed)))
     }
@@ -159,40 +238,45 @@ impl Kernel {
         self.table.keys().copied().collect()
     }
 
-    /// What a GET finds.
+    /// The flow that a GET asks for: the one about which we would ask in the same words. Like the
+    /// kernel's table, it is found by either of its tuples.
     fn look_up(&self, get: &Message<'_>) -> Outcome {
-        let by_orig = |out: &mut Vec<u8>, flow: &Flow| encode::get(out, get.seq, Ack::None, flow);
-        let by_reply =
-            |out: &mut Vec<u8>, flow: &Flow| encode::get_by_reply(out, get.seq, Ack::None, flow);
-        let found = self
-            .meant(get, by_orig)
-            .or_else(|| self.meant(get, by_reply));
+        let is_asked_for = |flow: &Flow| {
+            let mut asked = [Vec::new(), Vec::new()];
+            encode::get(&mut asked[0], get.seq, Ack::None, flow);
+            encode::get_by_reply(&mut asked[1], get.seq, Ack::None, flow);
+            asked.iter().any(|asked| asked[8..] == get.bytes[8..])
+        };
+        let found = self.table.values().find(|flow| {
+            let mut reversed = **flow;
+            (reversed.orig, reversed.reply) = (flow.reply, flow.orig);
+            is_asked_for(flow) || is_asked_for(&reversed)
+        });
         found.map_or(Outcome::Refused(libc::ENOENT), |flow| {
-            Outcome::Found(Box::new(event(EventKind::Listed, flow, 0)))
+            Outcome::Found(Box::new(event(EventKind::Listed, *flow, 0)))
         })
     }
 
-    fn delete(&mut self, delete: &Message<'_>) -> Result<(), i32> {
+    fn delete(&mut self, message: &Message<'_>) -> Result<(), i32> {
         self.writes += 1;
-        let seq = delete.seq;
-        let plain =
-            |out: &mut Vec<u8>, flow: &Flow| encode::delete(out, seq, Ack::None, flow, None);
-        let with_id = |out: &mut Vec<u8>, flow: &Flow| {
-            encode::delete(out, seq, Ack::None, flow, Some(flow.id));
+        let is_it = |flow: &&Flow| {
+            [None, Some(flow.id)].iter().any(|&id| {
+                let mut asked = Vec::new();
+                encode::delete(&mut asked, message.seq, Ack::None, flow, id);
+                asked[8..] == message.bytes[8..]
+            })
         };
-        let found = self
-            .meant(delete, plain)
-            .or_else(|| self.meant(delete, with_id));
-        self.end(ordered(&found.ok_or(libc::ENOENT)?.key()), PORT_ID);
+        let found = self.table.values().find(is_it);
+        let key = ordered(&found.ok_or(libc::ENOENT)?.key());
+        self.end(key, PORT_ID);
         Ok(())
     }
 
-    fn create(&mut self, create: &Message<'_>) -> Result<(), i32> {
+    fn create(&mut self, message: &Message<'_>) -> Result<(), i32> {
         self.writes += 1;
         let mut event = FlowEvent::default();
-        decode_event(create.bytes, &mut event).expect("the engine creates flows");
-        let key = ordered(&event.flow.key());
-        if self.table.contains_key(&key) {
+        decode_event(message.bytes, &mut event).expect("the engine writes flows");
+        if self.conflicts(&event.flow) {
             return Err(libc::EEXIST);
         }
         self.lives += 1;
@@ -200,20 +284,9 @@ impl Kernel {
             id: self.lives,
             ..event.flow
         };
-        self.table.insert(key, born);
+        self.table.insert(ordered(&born.key()), born);
         self.tell(EventKind::New, born, PORT_ID);
         Ok(())
-    }
-
-    /// The flow that a message names: the one that we would name in the same words. Length and
-    /// flags of the header are passed over.
-    fn meant(&self, message: &Message<'_>, name: impl Fn(&mut Vec<u8>, &Flow)) -> Option<Flow> {
-        let is_it = |flow: &&Flow| {
-            let mut named = Vec::new();
-            name(&mut named, flow);
-            named[8..] == message.bytes[8..]
-        };
-        self.table.values().find(is_it).copied()
     }
 
     fn end(&mut self, key: Key, port_id: u32) {
@@ -250,9 +323,16 @@ pub(crate) fn ordered(key: &FlowKey) -> Key {
     bytes
 }
 
+/// Flow by number: IPv4 and IPv6 take turns, so that records are of different sizes.
 fn flow(number: u16) -> Flow {
-    let client = [10, 0, 0, 1].into();
-    let server = [192, 0, 2, 1].into();
+    let (client, server): (IpAddr, IpAddr) = if number.is_multiple_of(3) {
+        (
+            Ipv6Addr::new(0xfd00, 0, 0, 1, 2, 3, 4, 5).into(),
+            Ipv6Addr::new(0x2001, 0xdb8, 0, 9, 8, 7, 6, 5).into(),
+        )
+    } else {
+        ([10, 0, 0, 1].into(), [192, 0, 2, 1].into())
+    };
     let orig = Tuple::new(17, client, server, 1000 + number, 53);
     let status = Status(Status::CONFIRMED | Status::SEEN_REPLY | Status::ASSURED);
     Flow {

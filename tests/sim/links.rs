@@ -17,6 +17,8 @@ pub(crate) struct InFlight {
     pub(crate) from: usize,
     /// Receiver.
     pub(crate) to: usize,
+    /// Link.
+    pub(crate) link: u8,
     /// Bytes.
     pub(crate) datagram: Vec<u8>,
 }
@@ -26,16 +28,16 @@ pub(crate) struct InFlight {
 pub(crate) struct Links {
     in_flight: BTreeMap<(Instant, u64), InFlight>,
     sent: u64,
-    cuts: BTreeSet<(usize, usize)>,
+    cuts: BTreeSet<(usize, usize, u8)>,
     recorded: VecDeque<InFlight>,
     /// One datagram in `KEEP_ONE_OF`, kept for longer: those of earlier epochs are among them.
     kept: VecDeque<InFlight>,
 }
 
 impl Links {
-    /// Cuts one direction.
-    pub(crate) fn cut(&mut self, from: usize, to: usize) {
-        self.cuts.insert((from, to));
+    /// Cuts one direction of a link.
+    pub(crate) fn cut(&mut self, from: usize, to: usize, link: u8) {
+        self.cuts.insert((from, to, link));
     }
 
     /// Mends everything.
@@ -55,7 +57,10 @@ impl Links {
             }
             self.kept.push_back(datagram.clone());
         }
-        if !self.cuts.contains(&(datagram.from, datagram.to)) {
+        if !self
+            .cuts
+            .contains(&(datagram.from, datagram.to, datagram.link))
+        {
             self.sent += 1;
             self.in_flight.insert((at, self.sent), datagram);
         }

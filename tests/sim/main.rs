@@ -20,7 +20,7 @@ const SECOND: Duration = Duration::from_secs(1);
 /// Seeds to run: `SEEDS=from..to`, or the first few.
 fn seeds() -> std::ops::Range<u64> {
     let Ok(text) = std::env::var("SEEDS") else {
-        return 0..60;
+        return 0..100;
     };
     let parsed = text
         .split_once("..")
@@ -42,6 +42,9 @@ fn live(seed: u64, licensed: bool) {
         },
         loss_percent: rng.below(31) as u32,
         duplicate_percent: rng.below(20) as u32,
+        corrupt_percent: rng.below(5) as u32,
+        links: 1 + rng.below(2) as u8,
+        datagram_bytes_max: 130 + rng.below(200) as usize,
         delay_ms_max: 1 + rng.below(20),
         is_sealed: seed.is_multiple_of(2),
         damage_percent: if seed.is_multiple_of(2) {
@@ -50,13 +53,20 @@ fn live(seed: u64, licensed: bool) {
             0
         },
         seed,
+        ..Options::default()
     };
     let mut cluster = Cluster::new(options);
     for _ in 0..200 {
         let node = rng.below(options.nodes as u64) as usize;
-        match rng.below(if licensed { 40 } else { 30 }) {
-            0..=19 => cluster.churn(node, 1 + rng.below(8)),
-            20..=22 => cluster.cut(node, (node + 1) % options.nodes),
+        match rng.below(if licensed { 43 } else { 30 }) {
+            0..=17 => cluster.churn(node, 1 + rng.below(8)),
+            18 => cluster.promote(node),
+            19 => cluster.demote(node),
+            20 => cluster.cut(node, (node + 1) % options.nodes),
+            21 | 22 => {
+                let link = rng.below(u64::from(options.links)) as u8;
+                cluster.cut_link(node, (node + 1) % options.nodes, link);
+            }
             23..=26 => cluster.heal(),
             27 | 28 => cluster.overrun(node),
             29 => cluster.churn(node, 200),
@@ -67,6 +77,7 @@ fn live(seed: u64, licensed: bool) {
             35 => cluster.expire_silently(node),
             36 => cluster.resync_peers(node),
             37 => cluster.flush_local(node),
+            38 | 39 => cluster.stray(node),
             _ => cluster.replay(5),
         }
         if options.is_sealed {
@@ -185,6 +196,93 @@ fn a_commit_brings_every_flow_into_the_kernel_and_twice_is_once() {
         writes,
         "the second commit writes nothing"
     );
+}
+
+#[test]
+fn a_commit_gets_past_strays_of_every_kind() {
+    for seed in 0..20 {
+        let mut cluster = Cluster::new(Options {
+            nodes: 2,
+            flows: 30,
+            seed,
+            ..Options::default()
+        });
+        cluster.churn(0, 100);
+        cluster.run_until_at_rest(10 * SECOND);
+        for _ in 0..15 {
+            cluster.stray(1);
+        }
+        cluster.run(SECOND);
+        cluster.crash(0);
+        cluster.promote(1);
+        cluster.run(5 * SECOND);
+        let commit = cluster.status(1).commit.expect("there was one");
+        assert!(!commit.running);
+        assert_eq!(commit.failed, [], "seed {seed}: {commit:?}");
+        let held = cluster.kernel(1).flows();
+        for (key, flow) in cluster.kernel(0).flows() {
+            let held = held.get(&key).map(|held| (held.orig, held.reply));
+            assert_eq!(held, Some((flow.orig, flow.reply)), "seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn a_restarted_sender_is_believed_at_once_however_long_the_session_before_was() {
+    let mut cluster = pair();
+    for _ in 0..300 {
+        cluster.churn(0, 10);
+        cluster.run(SECOND / 50);
+    }
+    cluster.restart(0);
+    cluster.run(SECOND);
+    cluster.churn(0, 30);
+    cluster.run_until_at_rest(2 * SECOND);
+}
+
+#[test]
+fn one_link_of_two_is_enough_whichever_it_is() {
+    let mut cluster = Cluster::new(Options {
+        links: 2,
+        flows: 30,
+        ..Options::default()
+    });
+    cluster.run_until_at_rest(10 * SECOND);
+    for round in 0..6 {
+        cluster.cut_link(0, 1, round % 2);
+        cluster.cut_link(1, 0, round % 2);
+        cluster.churn(0, 20);
+        cluster.run_until_at_rest(3 * SECOND);
+        cluster.heal();
+        cluster.run(SECOND);
+    }
+    assert_eq!(cluster.different_verdicts(), 0);
+    assert_eq!(cluster.passes(0), 1, "only the first join is a pass");
+}
+
+#[test]
+fn a_replica_that_is_too_small_is_full_of_true_flows_says_so_and_heals() {
+    let mut cluster = Cluster::new(Options {
+        flows_max: 10,
+        flows: 30,
+        ..Options::default()
+    });
+    while cluster.kernel(0).flows().len() < 20 {
+        cluster.churn(0, 5);
+    }
+    cluster.run(100 * SECOND);
+    let status = cluster.status(1);
+    assert!(!status.ready);
+    let cause = status.cause.expect("not ready has a cause");
+    assert!(cause.contains("full"), "{cause}");
+    assert_eq!(status.peers[0].replica.flows, 10, "full to the brim");
+    assert!(!status.peers[0].replica.in_sync);
+    assert!(cluster.passes(0) < 12, "it does not loop");
+    assert!(cluster.replica_is_part_of_its_source(1, 0));
+    while cluster.kernel(0).flows().len() > 8 {
+        cluster.end_one(0);
+    }
+    cluster.run_until_at_rest(100 * SECOND);
 }
 
 #[test]

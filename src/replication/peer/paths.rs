@@ -18,8 +18,6 @@ pub(super) struct Path {
     /// When a ping sent on it was last answered.
     pub(super) answered_at: Option<Instant>,
     pub(super) pinged_at: Option<Instant>,
-    /// Clock of the last ping sent on it.
-    pub(super) clock: u64,
 }
 
 impl Path {

@@ -3,7 +3,7 @@
 use super::{Peer, PeerNotice, Told};
 use crate::cache::Local;
 use crate::replication::sender::{self, Sender};
-use crate::replication::session::{ACK_DELAY, Session};
+use crate::replication::session::{ACK_DELAY, SentPing, Session};
 use crate::replication::{Circumstances, Counters, Origin, Transmit};
 use crate::wire::{Ack, Frame, Frames, Header, Kind, Outcome, Ping};
 
@@ -37,7 +37,7 @@ impl Peer {
         for frame in Frames::new(body) {
             match frame {
                 Ok(Frame::Ack(ack)) => self.on_ack(at, &ack, local, counters),
-                Ok(Frame::Ping(ping)) => self.on_ping(&ping),
+                Ok(Frame::Ping(ping)) => self.on_ping(at, origin, &ping),
                 Ok(Frame::Hello(_) | Frame::Greeting(_) | Frame::Unknown(_)) => {
                     counters.unknown_frames += 1;
                 }
@@ -56,23 +56,28 @@ impl Peer {
         let carrying = self.carrying(at.now)?;
         let replica = self.replica.as_ref()?;
         let session = self.session.as_mut()?;
-        if let Some(answered_clock) = session.take_due_ack(at.now) {
-            let ack = session.receiver.ack(replica, answered_clock);
+        if let Some(answer) = session.take_due_ack(at.now) {
+            let ack = session.receiver.ack(replica, answer.clock);
             Self::control(session, out, |out| ack.emit(out));
+            let back = answer
+                .link
+                .and_then(|link| Some((link, self.paths[usize::from(link.0)].address?)));
+            let (link, address) = back.unwrap_or(carrying);
             return Some(Transmit {
-                link: carrying.0,
-                to: Some(carrying.1),
+                link,
+                to: Some(address),
             });
         }
         let (link, address) = self.next_ping(at.now, carrying)?;
         let (lag, lag_records) = (self.lag(at.now), self.lag_records(local));
         let session = self.session.as_mut()?;
         let clock = session.next_clock(at.clock_micros);
-        let path = &mut self.paths[usize::from(link.0)];
-        (path.clock, path.pinged_at) = (clock, Some(at.now));
-        if link == carrying.0 {
-            session.pinged_at = Some(at.now);
-        }
+        self.paths[usize::from(link.0)].pinged_at = Some(at.now);
+        session.note_ping(SentPing {
+            clock,
+            link,
+            at: at.now,
+        });
         let ping = Ping {
             next: session.sender.as_ref().map_or(1, Sender::next),
             lag_ms: u32::try_from(lag.as_millis()).unwrap_or(u32::MAX),
@@ -162,6 +167,7 @@ impl Peer {
                     });
                 }
                 self.verified_at = Some(at.now);
+                // Whatever was refused has been sent again since, or has ended.
                 self.refused_flows = 0;
             }
             Outcome::Different if is_news => {
@@ -176,17 +182,13 @@ impl Peer {
         let Some(session) = &mut self.session else {
             return;
         };
-        if let Some(path) = self
-            .paths
-            .iter_mut()
-            .find(|path| path.clock == ack.echo_clock_micros)
-        {
-            path.answered_at = path.pinged_at.max(path.answered_at);
-            if let (Some(sender), Some(pinged_at)) = (&mut session.sender, path.pinged_at) {
-                sender.on_round_trip(at.now.saturating_duration_since(pinged_at));
+        // One answer is one measurement.
+        if let Some(ping) = session.take_answered(ack.echo_clock_micros) {
+            let path = &mut self.paths[usize::from(ping.link.0)];
+            path.answered_at = path.answered_at.max(Some(ping.at));
+            if let Some(sender) = &mut session.sender {
+                sender.on_round_trip(at.now.saturating_duration_since(ping.at));
             }
-            // One answer is one measurement.
-            path.clock = 0;
         }
         let Some(sender) = &mut session.sender else {
             return;
@@ -198,12 +200,13 @@ impl Peer {
         }
     }
 
-    fn on_ping(&mut self, ping: &Ping) {
+    fn on_ping(&mut self, at: Circumstances, origin: Origin, ping: &Ping) {
+        let carrying = self.carrying(at.now).map(|(link, _)| link);
         let Some(session) = &mut self.session else {
             return;
         };
         session.receiver.on_ping(ping.next, ping.clock_micros);
-        session.owe_answer(ping.clock_micros);
+        session.owe_answer(ping.clock_micros, origin.link, carrying);
         self.told = Some(Told {
             role: ping.role,
             term: ping.term,
