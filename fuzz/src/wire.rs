@@ -81,7 +81,7 @@ pub(crate) fn can_be_told(flow: &Flow, rare: &Rare, timeout_secs: u32) {
 
     let mut line = String::new();
     write_line(&mut line, flow, rare, timeout_secs);
-    assert!(!line.contains('\n'));
+    assert!(!line.contains(char::is_control), "{line:?}");
     let json = FlowJson::new(flow, rare, timeout_secs);
     serde_json::to_vec(&json).expect("plain values");
 }
