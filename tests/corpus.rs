@@ -72,7 +72,7 @@ fn real_messages_are_understood_by_every_target() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1_000))]
+    #![proptest_config(ProptestConfig::with_cases(10_000))]
 
     /// Alone, and in the middle of something real.
     #[test]
@@ -96,7 +96,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(60))]
+    #![proptest_config(ProptestConfig::with_cases(500))]
     #[test]
     fn noise_breaks_no_engine(
         noise in prop::collection::vec(

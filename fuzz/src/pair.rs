@@ -243,7 +243,7 @@ impl Node {
 
 /// A flow of a kernel's table, as a listing tells it.
 pub(crate) fn listed(number: u16) -> FlowEvent {
-    let protocol = if number % 3 == 0 { UDP } else { TCP };
+    let protocol = if number.is_multiple_of(3) { UDP } else { TCP };
     let (inside, outside) = ([10, 0, 0, 7].into(), [198, 51, 100, 1].into());
     FlowEvent {
         kind: EventKind::Listed,

@@ -44,7 +44,7 @@ pub fn run(bytes: &[u8]) -> usize {
                 let (at, patches) = number(argument);
                 let mut datagram = sent[at % sent.len()].clone();
                 patch(&mut datagram, patches);
-                (if at % 2 == 0 { PEER } else { STRANGER }, datagram)
+                (if at.is_multiple_of(2) { PEER } else { STRANGER }, datagram)
             }
         };
         pair.us.hear(pair.now, from, &mut datagram);
