@@ -7,9 +7,13 @@
 #   make test                  everything CI runs
 #   make bench-commit          commit of 200,000 flows, ours beside conntrackd's
 #   make bench-converge        what becoming equal again costs after a fault
+#   make fuzz                  a minute on every parser of foreign bytes, from the corpus that tests replay
+#   make fuzz TARGETS=wire SECONDS=3600
 
 PEER ?= ctsyncd
 FLOWS ?= 0
+TARGETS ?= config control engine netlink sealed wire
+SECONDS ?= 60
 CARGO ?= cargo
 # Root runs the laboratory on the real kernel, and then none of it may be skipped.
 LAB_REQUIRED := $(if $(filter 0,$(shell id -u)),1,0)
@@ -37,6 +41,20 @@ bench-commit: deps
 bench-converge: deps
 	$(CARGO) build --release --locked --bin ctsyncd --example converge_bench
 	$(SUDO) target/release/examples/converge_bench --binary target/release/ctsyncd
+
+# What is found stays in fuzz/corpus/ and what breaks something in fuzz/artifacts/; CONTRIBUTING.md
+# says how it gets into the corpus of the tests. No sanitizer: they want nightly, and the code that
+# reads foreign bytes has no unsafe.
+.PHONY: fuzz
+fuzz: deps
+	@cargo fuzz --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-fuzz
+	SEEDS=fuzz/corpus $(CARGO) test --locked --test corpus real_messages
+	@for target in $(TARGETS); do \
+		echo "== $$target"; \
+		$(CARGO) fuzz run -s none $$target fuzz/corpus/$$target tests/corpus/$$target -- \
+			-max_total_time=$(SECONDS) -max_len=4096 -timeout=10 -rss_limit_mb=1024 \
+			-print_final_stats=1 || exit 1; \
+	done
 
 .PHONY: deps
 deps:

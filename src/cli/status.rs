@@ -206,7 +206,6 @@ fn path_words(state: PathState, colour: Colour) -> String {
         PathState::Carrying => colour.paint(Tone::Good, "carries"),
         PathState::Answers => "answers".into(),
         PathState::Silent => colour.paint(Tone::Bad, "SILENT"),
-        PathState::Unheard => colour.paint(Tone::Bad, "never heard"),
     }
 }
 

@@ -47,6 +47,29 @@ pub enum Request {
     },
 }
 
+/// Longest piece of a client's own words that a refusal quotes, in characters.
+const QUOTE_CHARS_MAX: usize = 300;
+
+impl Request {
+    /// Reads a client's line, without its newline.
+    ///
+    /// # Errors
+    ///
+    /// Why it is no request, in words for the client.
+    pub fn parse(line: &[u8]) -> Result<Self, String> {
+        serde_json::from_slice(line)
+            .map_err(|error| format!("not a request: {}", shortened(error.to_string())))
+    }
+}
+
+/// Errors of the parser quote what they were given, which may be 64 KiB of it.
+fn shortened(text: String) -> String {
+    match text.char_indices().nth(QUOTE_CHARS_MAX) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text,
+    }
+}
+
 /// What to flush.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -12,9 +12,6 @@ use super::line::{LineEnd, read_line};
 use super::message::{Request, Response};
 use super::server::{Call, Limits, REPLY_DEPTH};
 
-/// Longest piece of a client's own words that an answer quotes, in characters.
-const QUOTE_CHARS_MAX: usize = 300;
-
 /// Why a session ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum End {
@@ -67,12 +64,9 @@ async fn serve(stream: &mut UnixStream, calls: &mpsc::Sender<Call>, limits: &Lim
             }
         };
         if !line.trim_ascii().is_empty() {
-            let ended = match serde_json::from_slice::<Request>(&line) {
+            let ended = match Request::parse(&line) {
                 Ok(request) => answer(request, &mut write, calls, limits).await,
-                Err(error) => {
-                    let why = format!("not a request: {}", shortened(error.to_string()));
-                    fail(&mut write, why, limits).await
-                }
+                Err(why) => fail(&mut write, why, limits).await,
             };
             if let Some(end) = ended {
                 return end;
@@ -147,12 +141,4 @@ pub(super) fn line_of(response: &Response) -> Vec<u8> {
         .expect("an answer holds only strings and JSON values, which always serialise");
     line.push(b'\n');
     line
-}
-
-/// Errors of the parser quote what they were given, which may be 64 KiB of it.
-fn shortened(text: String) -> String {
-    match text.char_indices().nth(QUOTE_CHARS_MAX) {
-        Some((at, _)) => format!("{}…", &text[..at]),
-        None => text,
-    }
 }

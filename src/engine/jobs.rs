@@ -151,6 +151,10 @@ impl Jobs {
             .filter(|(_, work)| *work == Work::Promotion)
             .map(|(id, _)| *id)
             .collect();
+        if self.queue.front().map(|(_, work)| *work) == Some(Work::Promotion) {
+            // It was the one that waited; what comes next waits from its own beginning.
+            self.waits_since = None;
+        }
         self.queue.retain(|(_, work)| *work != Work::Promotion);
         self.cancelled.extend(cancelled);
         if let Some((_, Work::Promotion, Running::Commit(commit))) = &mut self.running {

@@ -238,13 +238,12 @@ impl Engine {
     fn path_status(&self, peer: &Peer, now: Instant) -> Vec<PathStatus> {
         let carrying = peer.link(now).map(|LinkId(at)| usize::from(at));
         let names = self.settings.links.iter().enumerate();
-        let state = |at, (is_heard, answers)| match (is_heard, answers) {
-            (false, _) => PathState::Unheard,
-            (true, false) => PathState::Silent,
-            (true, true) if carrying == Some(at) => PathState::Carrying,
-            (true, true) => PathState::Answers,
+        let state = |at, answers| match answers {
+            false => PathState::Silent,
+            true if carrying == Some(at) => PathState::Carrying,
+            true => PathState::Answers,
         };
-        let paths = names.zip(peer.paths(now));
+        let paths = names.zip(peer.answers(now));
         let status = |((at, name), path): ((usize, &String), _)| PathStatus {
             name: name.clone(),
             state: state(at, path),

@@ -137,10 +137,8 @@ pub enum PathState {
     Carrying,
     /// The peer answers over it: it could carry.
     Answers,
-    /// The peer was heard over it and does not answer now.
+    /// The peer does not answer over it.
     Silent,
-    /// The peer was never heard over it in this session.
-    Unheard,
 }
 
 /// State of a session with a peer.

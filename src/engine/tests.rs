@@ -497,6 +497,30 @@ fn a_demotion_during_a_promotion_wins_and_whoever_waits_hears_of_it() {
 }
 
 #[test]
+fn a_promotion_called_off_while_it_waits_for_a_listing_leaves_nothing_due() {
+    let mut world = World::holding(&[flow(1)]);
+    world.standby().is_stuck = true;
+    world.start(Command::FlushLocal);
+    let job = world.start(Command::Promote);
+    let now = world.now;
+    world.standby().engine.handle_command(now, Command::Demote);
+    world.run(11 * SECOND);
+    assert!(matches!(
+        world.standby().result(job),
+        Some(JobResult::Failed(_))
+    ));
+    let now = world.now;
+    world.standby().drain(now);
+    assert!(world.standby().engine.poll_timeout() > now, "always busy");
+    // The next one waits for the listing again, and not since the first began.
+    world.start(Command::Promote);
+    world.run(9 * SECOND);
+    assert!(world.standby().batches.is_empty());
+    world.run(2 * SECOND);
+    assert!(!world.standby().batches.is_empty());
+}
+
+#[test]
 fn a_promotion_after_a_demotion_has_a_commit_of_its_own() {
     let mut world = World::holding(&[flow(1)]);
     let first = world.start(Command::Promote);

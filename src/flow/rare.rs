@@ -39,11 +39,12 @@ pub struct HelperName {
 }
 
 impl HelperName {
-    /// A name from its bytes without the closing zero; `None` if empty, too long, or not ASCII.
+    /// A name from its bytes without the closing zero; `None` if empty, too long, or with anything
+    /// but ASCII that can be seen: a listing is a line of words, and a peer must not write its own.
     #[must_use]
     pub fn new(name: &[u8]) -> Option<Self> {
-        if name.is_empty() || name.len() > HELPER_NAME_MAX || !name.is_ascii() || name.contains(&0)
-        {
+        let is_seen = name.iter().all(u8::is_ascii_graphic);
+        if name.is_empty() || name.len() > HELPER_NAME_MAX || !is_seen {
             return None;
         }
         let mut bytes = [0; HELPER_NAME_MAX];
@@ -81,4 +82,29 @@ pub struct SynProxy {
     pub its: u32,
     /// `CTA_SYNPROXY_TSOFF`.
     pub tsoff: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_helper_name_is_one_word_that_can_be_seen() {
+        for name in ["ftp", "Q.931", "netbios-ns", "fifteen-letters"] {
+            let kept = HelperName::new(name.as_bytes()).expect("a helper of the kernel");
+            assert_eq!(kept.as_str(), name);
+        }
+        for name in [
+            "",
+            "sixteen--letters",
+            "two words",
+            "line\nbreak",
+            "\x1b[2J",
+            "nul\0",
+            "\x7f",
+            "fü",
+        ] {
+            assert_eq!(HelperName::new(name.as_bytes()), None, "{name:?}");
+        }
+    }
 }

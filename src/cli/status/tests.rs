@@ -40,7 +40,7 @@ commit  500 flows: 480 created, 12 already there, 5 replaced; 3 failed; 12 ms
 peer fw2  SILENT, heard 2 min 5 s ago
   why      nothing heard since 00:14
   link     eth2 225.0.0.50:3780 SILENT
-  link     eth3 225.0.0.51:3780 never heard
+  link     eth3 225.0.0.51:3780 answers
   replica  1 flow, not in sync, last proved 3 h 20 min ago
   to it    up to 1,500 changes behind, the oldest by 4.0 s
   from it  it has sent all its changes
@@ -179,7 +179,7 @@ fn active_in_trouble() -> Status {
         link: None,
         links: [
             ("eth2 225.0.0.50:3780", PathState::Silent),
-            ("eth3 225.0.0.51:3780", PathState::Unheard),
+            ("eth3 225.0.0.51:3780", PathState::Answers),
         ]
         .map(|(name, state)| PathStatus {
             name: name.into(),

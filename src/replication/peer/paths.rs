@@ -29,20 +29,16 @@ impl Path {
 }
 
 impl Peer {
-    /// For every link in order: has the peer been heard over it, and does it answer now?
-    pub fn paths(&self, now: Instant) -> impl Iterator<Item = (bool, bool)> {
+    /// For every link in order: does the peer answer over it now?
+    pub fn answers(&self, now: Instant) -> impl Iterator<Item = bool> {
         // The only link is pinged less often than one of many.
         let silence = if self.paths.len() == 1 {
             SILENCE
         } else {
             LINK_SILENCE
         };
-        self.paths.iter().map(move |path| {
-            let answers = path
-                .answered_at
-                .is_some_and(|answered| now < answered + silence);
-            (path.address.is_some(), answers)
-        })
+        let answers = move |path: &Path| path.answered_at.is_some_and(|at| now < at + silence);
+        self.paths.iter().map(answers)
     }
 
     /// The first link whose pings are answered; before any answer, or when none is, the first
