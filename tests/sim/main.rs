@@ -9,6 +9,8 @@ mod cluster;
 mod kernel;
 mod links;
 mod rng;
+#[cfg(feature = "broken-rules")]
+mod rules;
 
 use std::time::Duration;
 
@@ -393,6 +395,34 @@ fn a_replica_that_is_too_small_is_full_of_true_flows_says_so_and_heals() {
         cluster.end_one(0);
     }
     cluster.run_until_at_rest(100 * SECOND);
+}
+
+/// A run of fw1 whose greetings never arrive dies; its successor is met, and then an attacker plays
+/// back what was recorded of it. The successor must stay: it would be retired for good.
+fn a_run_that_was_never_met_is_played_back(cut_after: Duration) {
+    let mut cluster = pair();
+    cluster.restart(1);
+    cluster.run(cut_after);
+    cluster.cut(1, 0);
+    cluster.run(SECOND / 20);
+    cluster.heal();
+    cluster.restart(1);
+    cluster.run(SECOND / 20);
+    cluster.replay(1000);
+    cluster.run_until_at_rest(5 * SECOND);
+}
+
+#[test]
+fn a_recorded_greeting_of_a_run_that_was_never_met_replaces_nobody() {
+    a_run_that_was_never_met_is_played_back(Duration::ZERO);
+}
+
+#[test]
+fn a_recorded_greeting_that_echoes_a_challenge_replaces_nobody() {
+    // Somewhere here the cut falls between the challenge and its echo.
+    for step in 0..40 {
+        a_run_that_was_never_met_is_played_back(step * Duration::from_micros(150));
+    }
 }
 
 #[test]
