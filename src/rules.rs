@@ -82,8 +82,6 @@ pub enum Rule {
     D4Touch,
     /// What only the peer has is not buried.
     D4Bury,
-    /// Lists are asked for however many tombstones wait.
-    D5,
     /// There is no wait after repairs that did not help.
     D7Hold,
     /// A listing overwrites what an event has told since it began.

@@ -313,6 +313,13 @@ impl Cluster {
         }
     }
 
+    /// An attacker plays everything that it has recorded again.
+    pub(crate) fn replay_everything(&mut self) {
+        for recorded in self.links.recordings() {
+            self.links.send(self.now, recorded);
+        }
+    }
+
     /// Lets time pass.
     pub(crate) fn run(&mut self, duration: Duration) {
         let end = self.now + duration;

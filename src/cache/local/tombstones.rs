@@ -55,7 +55,7 @@ impl Local {
     #[must_use]
     pub fn is_half_buried(&self, peer: u8) -> bool {
         let waiting = self.tombstones.waiting[peer.trailing_zeros() as usize];
-        u64::from(waiting) * 2 >= u64::from(self.tombstones.max) && holds(Rule::D5)
+        u64::from(waiting) * 2 >= u64::from(self.tombstones.max)
     }
 
     /// True if there can be tombstones at all.
