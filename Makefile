@@ -5,6 +5,7 @@
 #   make demo PEER=none        the same without replication: all connections die
 #   make demo FLOWS=200000     with that many further flows in the table
 #   make test                  everything CI runs
+#   make sim SEEDS=0..10000    random lives of simulated clusters; a seed that fails is named
 #   make bench-commit          commit of 200,000 flows, ours beside conntrackd's
 #   make bench-converge        what becoming equal again costs after a fault
 #   make fuzz                  a minute on every parser of foreign bytes, from the corpus that tests replay
@@ -14,6 +15,7 @@ PEER ?= ctsyncd
 FLOWS ?= 0
 TARGETS ?= config control engine netlink sealed wire
 SECONDS ?= 60
+SEEDS ?= 0..2000
 CARGO ?= cargo
 # Root runs the laboratory on the real kernel, and then none of it may be skipped.
 LAB_REQUIRED := $(if $(filter 0,$(shell id -u)),1,0)
@@ -31,6 +33,13 @@ test: deps
 	$(CARGO) clippy --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --locked --document-private-items
 	LAB_REQUIRED=$(LAB_REQUIRED) $(CARGO) test --locked
+	$(CARGO) clippy --all-targets --locked --features broken-rules -- -D warnings
+	$(CARGO) test --locked --features broken-rules --test sim -- rules::
+
+# Random lives of simulated clusters; a seed that fails is named and replays with SEEDS=n..n+1.
+.PHONY: sim
+sim:
+	SEEDS=$(SEEDS) $(CARGO) test --release --locked --test sim -- random
 
 .PHONY: bench-commit
 bench-commit: deps

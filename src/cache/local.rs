@@ -10,6 +10,7 @@ use super::list::{Kind, List, Meta};
 use super::rares::Rares;
 use super::{Digest, HashKey, NIL, Secs, Slot};
 use crate::flow::{EventKind, Flow, FlowEvent, FlowKey, Present, Rare};
+use crate::rules::{Rule, holds};
 
 mod cursor;
 mod leaves;
@@ -182,7 +183,9 @@ impl Local {
                 self.begin(event, hash, at, worth)
             }
             // What an event has told since the listing began is newer than the listing.
-            (EventKind::Listed, Some(slot)) if self.meta[slot.0 as usize].round == at.round => {
+            (EventKind::Listed, Some(slot))
+                if self.meta[slot.0 as usize].round == at.round && holds(Rule::ListingLate) =>
+            {
                 Applied::Same
             }
             (EventKind::New | EventKind::Update | EventKind::Listed, Some(slot)) => {
@@ -404,7 +407,9 @@ impl Local {
 
     /// A held flow starts to replicate.
     fn enter(&mut self, slot: u32, hash: u64, now: Secs) {
-        self.unbury(hash);
+        if holds(Rule::C3) {
+            self.unbury(hash);
+        }
         self.tail += 1;
         let value = self.value_hash(slot, hash);
         self.digest.add(hash, value);

@@ -7,6 +7,7 @@ use super::index::{Chained, Index};
 use super::rares::Rares;
 use super::{Digest, HashKey, NIL, Secs, Slot};
 use crate::flow::{Flow, FlowKey, Rare};
+use crate::rules::{Rule, holds};
 
 /// The table of one peer's flows.
 #[derive(Debug)]
@@ -148,12 +149,15 @@ impl Replica {
         let value = self.key.of_value(hash, flow, Some(rare));
         if let Some(slot) = self.find_hashed(hash, &flow.key()) {
             let at = slot as usize;
-            if self.meta[at].stamp >= stamp {
+            if self.meta[at].stamp >= stamp && holds(Rule::R3Stamp) {
                 return Stored::Stale;
             }
             let old_value =
                 self.key
                     .of_value(hash, &self.flows[at], self.rares.at(self.meta[at].rare));
+            if old_value == value && !holds(Rule::R3Renew) {
+                return Stored::Yes;
+            }
             self.digest.replace(hash, old_value, value);
             self.flows[at] = *flow;
             let rare = self.rares.set(self.meta[at].rare, rare);
@@ -189,7 +193,7 @@ impl Replica {
         let mut removed = 0;
         loop {
             let is_older = |slot: u32| {
-                self.meta[slot as usize].stamp < stamp
+                (self.meta[slot as usize].stamp < stamp || !holds(Rule::T4Older))
                     && self.key.of_key(&self.flows[slot as usize].key()) == hash
             };
             let Some(slot) = self.index.find(&self.meta, hash, is_older) else {

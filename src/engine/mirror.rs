@@ -13,6 +13,7 @@ use crate::cache::local::{Applied, Circumstances};
 use crate::cache::{Local, Secs, Slot};
 use crate::flow::filter::{LocalAddresses, Policy};
 use crate::flow::{EventKind, FlowEvent};
+use crate::rules::{Rule, holds};
 
 /// Slots that a step of the sweep looks at: well under a millisecond.
 const SWEEP_SLOTS: u32 = 16_384;
@@ -150,7 +151,7 @@ impl Mirror {
             if event.port_id != 0 && event.port_id == self.own_port_id {
                 self.counters.echoes += 1;
             }
-            if event.kind == EventKind::Destroy && self.listing_runs() {
+            if event.kind == EventKind::Destroy && self.listing_runs() && holds(Rule::ListingEnds) {
                 self.remember_end(event);
             }
             has_changed |= self.apply(secs, event, listeners);
@@ -193,7 +194,7 @@ impl Mirror {
     /// The listing is over.
     pub(super) fn on_listing_ended(&mut self, now: Instant, is_complete: bool) {
         if let Listing::Running { is_worthless } = self.listing {
-            self.listing = if is_complete && !is_worthless {
+            self.listing = if (is_complete && !is_worthless) || !holds(Rule::ListingWhole) {
                 Listing::Sweeping(Slot(0))
             } else {
                 self.counters.listings_interrupted += 1;

@@ -10,6 +10,7 @@ use super::sender::{Sender, SenderCounters};
 use super::session::Session;
 use super::{Circumstances, LinkId, ReplicationSettings};
 use crate::cache::{Local, Replica};
+use crate::rules::{Rule, holds};
 use crate::wire::{Epoch, Name, Outcome};
 
 mod damage;
@@ -252,7 +253,7 @@ impl Peer {
     pub(super) fn answers_to(&self, session: u64) -> bool {
         self.session
             .as_ref()
-            .is_some_and(|held| held.ours == session)
+            .is_some_and(|held| held.ours == session || !holds(Rule::S6Session))
     }
 
     pub(super) fn is_forgettable(&self, now: Instant) -> bool {
@@ -290,7 +291,7 @@ impl Peer {
                 sender.on_timeout(at.now);
                 self.tell_repaired();
             }
-            None if at.table_is_complete => {
+            None if at.table_is_complete || !holds(Rule::J1) => {
                 let bit = self.settings.bit;
                 let sender = Sender::new(local, bit, session.have, session.window, at.now);
                 session.sender = Some(sender);

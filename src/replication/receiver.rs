@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use super::window::{Arrival, Window};
 use crate::cache::replica::Stored;
 use crate::cache::{Replica, Secs};
+use crate::rules::{Rule, holds};
 use crate::wire::{Ack, Header, Marker, Outcome, Record, Records, Verdict};
 
 /// State of one session's receiving end.
@@ -51,7 +52,7 @@ impl Receiver {
     pub(super) fn new(high: u64) -> Self {
         Self {
             window: Window::new(),
-            base: high,
+            base: if holds(Rule::J3) { high } else { 0 },
             sent: 1,
             dead: BTreeMap::new(),
             verdict: None,
@@ -74,10 +75,12 @@ impl Receiver {
         now: Secs,
     ) -> Received {
         let mut received = Received::default();
-        self.window.raise(header.floor);
-        match self.window.judge(header.number) {
-            Arrival::New => {}
-            Arrival::Old => {
+        if holds(Rule::R1) {
+            self.window.raise(header.floor);
+        }
+        let arrival = self.window.judge(header.number);
+        match arrival {
+            Arrival::Old if holds(Rule::R2) => {
                 return Received {
                     duplicate: true,
                     ..received
@@ -89,6 +92,7 @@ impl Receiver {
                     ..received
                 };
             }
+            Arrival::New | Arrival::Old => {}
         }
         let stamp = self.base + header.number;
         let in_order = header.number == self.window.next();
@@ -117,7 +121,7 @@ impl Receiver {
                 }
                 Ok(Record::Tombstone { hash }) => {
                     replica.remove(hash, stamp);
-                    if !in_order {
+                    if !in_order && holds(Rule::T4Dead) {
                         let dead = self.dead.entry(hash).or_insert(stamp);
                         *dead = stamp.max(*dead);
                     }
@@ -127,7 +131,9 @@ impl Receiver {
                 Ok(Record::Unknown(_)) | Err(_) => received.unreadable += 1,
             }
         }
-        self.window.take(header.number);
+        if arrival == Arrival::New {
+            self.window.take(header.number);
+        }
         self.forget_dead();
         if let Some(marker) = marker {
             self.clock = self.clock.max(marker.clock_micros);
@@ -158,11 +164,15 @@ impl Receiver {
     /// Judges a marker that is the newest datagram received with nothing below it missing; then
     /// the replica must be the sender's table (rules M2 to M4).
     fn judge(&mut self, number: u64, marker: &Marker, replica: &mut Replica) -> Option<Outcome> {
-        if self.window.next() != number + 1 || self.window.top() != number {
+        let is_gapless = self.window.next() == number + 1 || !holds(Rule::M2Next);
+        let is_newest = self.window.top() == number || !holds(Rule::M2Top);
+        if !is_gapless || !is_newest {
             return None;
         }
         if let Some(since) = marker.since.filter(|&since| Some(since) != self.swept) {
-            replica.sweep(self.base + since);
+            if holds(Rule::M3) {
+                replica.sweep(self.base + since);
+            }
             self.swept = Some(since);
         }
         let digest = replica.digest();

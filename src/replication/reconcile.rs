@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::cache::{Digest, Local, Secs, Slot};
+use crate::rules::{Rule, holds};
 use crate::wire::{Level, List, ListQuestion, Sums, SumsQuestion};
 
 mod cost;
@@ -284,7 +285,8 @@ impl Reconcile {
         };
         for &(hash, value, slot) in &self.own {
             let is_listed = self.listed.binary_search(&(hash, value)).is_ok();
-            if hash <= end && !is_listed && local.version(slot) <= read {
+            let is_told = is_listed || local.version(slot) > read || !holds(Rule::D4Touch);
+            if hash <= end && !is_told {
                 local.touch(slot, now);
                 counters.touched += 1;
             }
@@ -307,7 +309,7 @@ impl Reconcile {
     ) -> Option<u64> {
         for &(hash, _) in &self.listed {
             let found = self.own.binary_search_by_key(&hash, |&(own, _, _)| own);
-            if found.is_ok() {
+            if found.is_ok() || !holds(Rule::D4Bury) {
                 continue;
             }
             if local.is_half_buried(self.peer) {

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use crate::cache::Slot;
+use crate::rules::{Rule, holds};
 use crate::wire::{Ack, WINDOW_MAX};
 
 /// The data packet numbers from the floor to the next. At most [`WINDOW_MAX`] of them.
@@ -131,8 +132,10 @@ impl Ring {
             } else {
                 continue;
             };
-            sent.open = false;
-            self.open -= 1;
+            if fate == Fate::Acked || holds(Rule::A4Floor) {
+                sent.open = false;
+                self.open -= 1;
+            }
             let carried = Carried {
                 tail: sent.tail,
                 marker: sent.marker,

@@ -9,6 +9,7 @@ use super::reconcile::ReconcileCounters;
 use super::ring::{Fate, Ring};
 use crate::cache::local::Cursor;
 use crate::cache::{Local, Slot};
+use crate::rules::{Rule, holds};
 use crate::wire::Ack;
 
 mod fill;
@@ -135,7 +136,9 @@ impl Sender {
         if let Some(backfill) = self.backfill {
             local.close(backfill.cursor);
         }
-        local.nobody_listens(self.peer);
+        if holds(Rule::T3) {
+            local.nobody_listens(self.peer);
+        }
     }
 
     /// Sends everything again; what the peer holds beyond that it sweeps (rule F1).
@@ -231,7 +234,9 @@ impl Sender {
                 Fate::Lost => {
                     lost += 1;
                     lost_marker |= carried.marker;
-                    repairs.extend(slots.map(|slot| (slot, carried.tail)));
+                    if holds(Rule::A4Repair) {
+                        repairs.extend(slots.map(|slot| (slot, carried.tail)));
+                    }
                 }
             });
         self.in_use = (self.in_use + acked).min(self.window);

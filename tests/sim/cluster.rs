@@ -109,7 +109,14 @@ pub(crate) struct Cluster {
     pub(crate) reconciled: Vec<ReconcileCounters>,
     /// Markers that were judged equal and compared flow by flow.
     judged: u64,
+    /// Steps since the world began.
+    steps: u64,
 }
+
+/// More steps than any life of a minute takes: a world that turns in circles.
+const STEPS_MAX: u64 = 3_000_000;
+/// More datagrams than any engine has to send at one moment.
+const SENT_AT_ONCE_MAX: u32 = 20_000;
 
 impl Cluster {
     pub(crate) fn new(options: Options) -> Self {
@@ -137,6 +144,7 @@ impl Cluster {
             different: 0,
             reconciled: Vec::new(),
             judged: 0,
+            steps: 0,
         };
         for node in 0..options.nodes {
             cluster.start(node);
@@ -305,6 +313,13 @@ impl Cluster {
         }
     }
 
+    /// An attacker plays everything that it has recorded again.
+    pub(crate) fn replay_everything(&mut self) {
+        for recorded in self.links.recordings() {
+            self.links.send(self.now, recorded);
+        }
+    }
+
     /// Lets time pass.
     pub(crate) fn run(&mut self, duration: Duration) {
         let end = self.now + duration;
@@ -365,6 +380,9 @@ impl Cluster {
             let status = engine.status(self.now);
             if all_run && !status.ready {
                 return Some(format!("fw{at} is not ready: {:?}", status.cause));
+            }
+            if all_run && engine.local().tombstones() > 0 {
+                return Some(format!("fw{at} keeps tombstones that nobody waits for"));
             }
             let local = local_table(engine);
             if local != node.kernel.flows() {
@@ -445,6 +463,9 @@ impl Cluster {
 
     /// Goes to the next moment at which something happens.
     fn step(&mut self, end: Instant) {
+        self.steps += 1;
+        let seed = self.options.seed;
+        assert!(self.steps < STEPS_MAX, "seed {seed}: turns in circles");
         let timers = self
             .nodes
             .iter()
@@ -594,7 +615,11 @@ impl Cluster {
             node.kernel.request(request, &out, &mut self.rng);
         }
         // A multicast link: everybody gets everything and drops what is not for it.
+        let mut sent = 0;
         while let Some(transmit) = engine.poll_transmit(self.now, &mut out) {
+            sent += 1;
+            assert!(sent < SENT_AT_ONCE_MAX, "seed {seed}: never falls silent");
+            check_window(&out, self.options);
             assert!(out.len() <= DATAGRAM_BYTES_MAX, "seed {seed}: too long");
             let has_marker = note_marker(&mut node.marked, engine, &out, &identities);
             if has_marker && node.kernel.is_told() {
@@ -681,6 +706,16 @@ fn note_marker(
         marked.push_back(((header.session, header.number), local_table(engine)));
     }
     has_marker
+}
+
+/// No more numbers are waited for than the receiver has room for.
+fn check_window(datagram: &[u8], options: Options) {
+    let (header, _) = Header::parse(datagram).expect("engines send well-formed datagrams");
+    let seed = options.seed;
+    assert!(
+        header.kind != Kind::Data || header.number - header.floor < u64::from(options.window),
+        "seed {seed}: beyond the window"
+    );
 }
 
 fn cluster_key() -> ClusterKey {

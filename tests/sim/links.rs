@@ -76,6 +76,11 @@ impl Links {
         (!from.is_empty()).then(|| from[number / 2 % from.len()].clone())
     }
 
+    /// Everything that was recorded.
+    pub(crate) fn recordings(&self) -> Vec<InFlight> {
+        self.kept.iter().chain(&self.recorded).cloned().collect()
+    }
+
     /// When the next datagram arrives.
     pub(crate) fn next_at(&self) -> Option<Instant> {
         self.in_flight.keys().next().map(|&(at, _)| at)

@@ -9,6 +9,8 @@ mod cluster;
 mod kernel;
 mod links;
 mod rng;
+#[cfg(feature = "broken-rules")]
+mod rules;
 
 use std::time::Duration;
 
@@ -243,6 +245,37 @@ fn tombstones_lost_in_a_partition_are_buried_a_few_at_a_time() {
 }
 
 #[test]
+fn a_table_without_room_for_tombstones_replicates_by_full_passes() {
+    let mut cluster = Cluster::new(Options {
+        tombstones_max: 0,
+        ..Options::default()
+    });
+    for _ in 0..5 {
+        cluster.churn(0, 30);
+        cluster.run_until_at_rest(20 * SECOND);
+    }
+    assert!(cluster.passes(0) > 1);
+}
+
+#[test]
+fn events_and_listings_race() {
+    for seed in 0..20 {
+        let mut cluster = Cluster::new(Options {
+            seed,
+            ..Options::default()
+        });
+        for _ in 0..20 {
+            cluster.overrun(0);
+            for _ in 0..20 {
+                cluster.churn(0, 2);
+                cluster.run(SECOND / 50);
+            }
+        }
+        cluster.run_until_at_rest(5 * SECOND);
+    }
+}
+
+#[test]
 fn a_partition_in_the_middle_of_a_reconcile_is_outlived() {
     let mut cluster = pair_of(300, 2000);
     cluster.stop(0);
@@ -393,6 +426,29 @@ fn a_replica_that_is_too_small_is_full_of_true_flows_says_so_and_heals() {
         cluster.end_one(0);
     }
     cluster.run_until_at_rest(100 * SECOND);
+}
+
+/// A run of fw1 whose greetings never arrive dies; its successor is met, and then an attacker plays
+/// back what was recorded of it. The successor must stay: it would be retired for good.
+fn a_run_that_was_never_met_is_played_back(cut_after: Duration) {
+    let mut cluster = pair();
+    cluster.restart(1);
+    cluster.run(cut_after);
+    cluster.cut(1, 0);
+    cluster.run(SECOND / 20);
+    cluster.heal();
+    cluster.restart(1);
+    cluster.run(SECOND / 20);
+    cluster.replay_everything();
+    cluster.run_until_at_rest(5 * SECOND);
+}
+
+#[test]
+fn a_recorded_greeting_that_echoes_a_challenge_replaces_nobody() {
+    // Somewhere here the cut falls between the challenge and its echo.
+    for step in 0..40 {
+        a_run_that_was_never_met_is_played_back(step * Duration::from_micros(150));
+    }
 }
 
 #[test]

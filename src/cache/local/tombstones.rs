@@ -6,6 +6,7 @@ use hashbrown::HashTable;
 
 use super::super::list::{Kind, Meta};
 use super::{Local, Slot};
+use crate::rules::{Rule, holds};
 
 /// Index of the tombstones by key hash, and their order of age.
 #[derive(Debug)]
@@ -95,7 +96,7 @@ impl Local {
     /// heard of or not; the next judged marker finds what that cost (rule T2).
     pub(super) fn bury(&mut self, hash: u64, mask: u8) {
         self.unbury(hash);
-        if mask == 0 || self.tombstones.max == 0 {
+        if mask == 0 || self.tombstones.max == 0 || !holds(Rule::C2) {
             return;
         }
         if self.tombstones.len() >= self.tombstones.max {
@@ -139,8 +140,9 @@ impl Local {
     pub fn heard(&mut self, slot: Slot, tail: u64, peer: u8) {
         let meta = &mut self.meta[slot.0 as usize];
         if meta.kind == Kind::Tombstone && meta.version <= tail {
-            let heard = meta.mask & peer;
-            meta.mask &= !peer;
+            let bits = if holds(Rule::T1Every) { peer } else { u8::MAX };
+            let heard = meta.mask & bits;
+            meta.mask &= !bits;
             let (hash, is_over) = (meta.tombstone_hash(), meta.mask == 0);
             self.tombstones.count(heard, |waiting| *waiting -= 1);
             if is_over {

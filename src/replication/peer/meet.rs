@@ -15,6 +15,7 @@ use crate::cache::{HashKey, Local, Replica};
 use crate::replication::keys::SessionKeys;
 use crate::replication::session::{Session, Terms};
 use crate::replication::{Circumstances, Origin, TELL_INTERVAL};
+use crate::rules::{Rule, holds};
 use crate::wire::{Epoch, Greeting, Identity, PROTOCOL_VERSION};
 
 /// Epochs that were left and are never accepted again (rule S4).
@@ -88,7 +89,8 @@ impl Peer {
             .session
             .as_ref()
             .is_some_and(|held| held.epoch == who.epoch);
-        let is_echo = greeting.echo == Some(self.token(Token::Challenge, who.epoch));
+        let is_echo = greeting.echo == Some(self.token(Token::Challenge, who.epoch))
+            || !holds(Rule::S4Challenge);
         let is_accepted = is_echo && !is_current;
         if is_accepted {
             self.accept(at, origin, who.epoch, greeting, local);
@@ -188,8 +190,10 @@ impl Peer {
         hasher.write(self.name.as_str().as_bytes());
         hasher.write(&epoch.0);
         match token {
-            Token::Challenge => hasher.write(&self.accepted.to_be_bytes()),
-            Token::Session => {}
+            Token::Challenge if holds(Rule::S3Count) => {
+                hasher.write(&self.accepted.to_be_bytes());
+            }
+            Token::Challenge | Token::Session => {}
         }
         // Zero means "no session".
         hasher.finish().max(1)
@@ -198,7 +202,7 @@ impl Peer {
     /// A run that was left is never accepted again. Its hellos say that two nodes have one name,
     /// or that somebody plays back a recording.
     fn is_retired(&mut self, now: Instant, epoch: Epoch) -> bool {
-        let is_retired = self.retired.contains(&epoch);
+        let is_retired = self.retired.contains(&epoch) && holds(Rule::S4Retired);
         let is_told = self
             .retired_told_at
             .is_some_and(|told| now < told + TELL_INTERVAL);

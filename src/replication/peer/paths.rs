@@ -7,6 +7,7 @@ use super::{Peer, SILENCE};
 use crate::replication::LinkId;
 use crate::replication::sender::Sender;
 use crate::replication::session::{PING_AT_REST, PING_OF_MANY, PING_WHILE_OPEN};
+use crate::rules::{Rule, holds};
 
 /// A link whose ping was not answered for this long does not carry: three pings of many.
 const LINK_SILENCE: Duration = Duration::from_millis(700);
@@ -78,6 +79,9 @@ impl Peer {
         let path = &self.paths[usize::from(link.0)];
         path.address?;
         let is_open = self.sender().is_some_and(Sender::is_open);
+        if is_open && !holds(Rule::A6Ping) {
+            return None;
+        }
         let interval = match (Some(link) == carrying && is_open, self.paths.len()) {
             (true, _) => PING_WHILE_OPEN,
             (false, 1) => PING_AT_REST,

@@ -6,6 +6,7 @@ use crate::replication::reconcile::Question;
 use crate::replication::sender::{self, Sender};
 use crate::replication::session::{ACK_DELAY, SentPing, Session};
 use crate::replication::{Circumstances, Counters, Origin, Transmit};
+use crate::rules::{Rule, holds};
 use crate::wire::{Ack, Frame, Frames, Header, Kind, Outcome, Ping};
 
 impl Peer {
@@ -219,7 +220,9 @@ impl Peer {
             return;
         };
         session.receiver.on_ping(ping.next, ping.clock_micros);
-        session.owe_answer(ping.clock_micros, origin.link, carrying);
+        if holds(Rule::A6Answer) {
+            session.owe_answer(ping.clock_micros, origin.link, carrying);
+        }
         self.told = Some(Told {
             role: ping.role,
             term: ping.term,

@@ -7,6 +7,7 @@ use crate::cache::local::Entry;
 use crate::cache::{Local, Secs, Slot};
 use crate::flow::Rare;
 use crate::replication::ring::Carried;
+use crate::rules::{Rule, holds};
 use crate::wire::{
     Header, Kind, MARKER_RECORD_BYTES_MAX, Marker, emit_flow, emit_marker, emit_tombstone,
 };
@@ -38,7 +39,8 @@ impl Sender {
         at: Circumstances,
         out: &mut Vec<u8>,
     ) -> Option<Header> {
-        if self.ring.span() >= self.window || self.ring.open() >= self.in_use {
+        let is_full = self.ring.span() >= self.window && holds(Rule::E6);
+        if is_full || self.ring.open() >= self.in_use {
             return None;
         }
         let number = self.ring.next();
@@ -48,7 +50,11 @@ impl Sender {
             seal: at.seal,
             session: at.session,
             number,
-            floor: self.ring.floor(),
+            floor: if holds(Rule::E1Floor) {
+                self.ring.floor()
+            } else {
+                number
+            },
             sender: None,
         };
         header.emit(out);
@@ -98,11 +104,11 @@ impl Sender {
 
     /// A marker may be sent when everything else has been (rule M1).
     fn may_mark(&self, local: &Local, at: Circumstances) -> bool {
-        at.table_is_whole
-            && at.now >= self.marker_due()
-            && self.backfill.is_none()
-            && self.repairs.is_empty()
-            && local.peek(&self.live).is_none()
+        at.now >= self.marker_due()
+            && (at.table_is_whole || !holds(Rule::M1Whole))
+            && (self.backfill.is_none() || !holds(Rule::M1Backfill))
+            && (self.repairs.is_empty() || !holds(Rule::M1Repairs))
+            && (local.peek(&self.live).is_none() || !holds(Rule::M1Live))
     }
 
     /// What was lost and has not changed since (rule E3).
@@ -142,13 +148,19 @@ impl Sender {
             let entry = local
                 .entry(slot, secs)
                 .expect("listed entries have something to send");
-            if !put(entry, out, room) {
-                return;
+            let is_tombstone = matches!(entry, Entry::Tombstone { .. });
+            if !is_tombstone || holds(Rule::E4) {
+                if !put(entry, out, room) {
+                    return;
+                }
+                carried.tombstones |= is_tombstone;
+                slots.push(slot);
             }
-            carried.tombstones |= matches!(entry, Entry::Tombstone { .. });
-            slots.push(slot);
             local.pass(&self.live, slot);
             self.live_version = version;
+            if !holds(Rule::T1Sent) {
+                local.heard(slot, version, self.peer);
+            }
         }
         self.live_version = local.tail();
         self.behind_since = None;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::Sender;
 use crate::cache::{Local, Secs};
 use crate::replication::reconcile::{Reconcile, Report};
+use crate::rules::{Rule, holds};
 use crate::wire::{Ack, List, Outcome, Sums};
 
 /// Reconciles in a row after which a full pass is tried.
@@ -187,7 +188,7 @@ impl Sender {
         let repair = &mut self.repair;
         match repair.hold {
             Hold::Until(_) => return,
-            Hold::No if repair.attempts > RECONCILES_MAX => {
+            Hold::No if repair.attempts > RECONCILES_MAX && holds(Rule::D7Hold) => {
                 let doublings = (repair.attempts - RECONCILES_MAX - 1).min(6);
                 let wait = HOLD_MAX.min(HOLD_MIN * 2u32.pow(doublings));
                 repair.hold = Hold::Until(now + wait);
