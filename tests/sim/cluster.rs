@@ -71,6 +71,8 @@ const MARKED_MAX: usize = 5000;
 #[derive(Debug)]
 struct Node {
     engine: Option<Engine>,
+    /// The engine of a process that is stopped (SIGSTOP, a suspended machine) and will go on.
+    suspended: Option<Engine>,
     kernel: Kernel,
     name: Name,
     number: u8,
@@ -127,6 +129,7 @@ impl Cluster {
         let now = Instant::now();
         let nodes = (0..options.nodes).map(|at| Node {
             engine: None,
+            suspended: None,
             kernel: Kernel::default(),
             name: Name::new(format!("fw{at}").as_bytes()).expect("a valid name"),
             number: at as u8 + 1,
@@ -261,6 +264,16 @@ impl Cluster {
 
     pub(crate) fn expire_silently(&mut self, node: usize) {
         self.nodes[node].kernel.vanish_unseen();
+    }
+
+    /// The daemon stands still and hears nothing; its kernel goes on, and so does the time.
+    pub(crate) fn suspend(&mut self, node: usize) {
+        self.nodes[node].suspended = self.nodes[node].engine.take();
+    }
+
+    /// The daemon goes on where it stood: to it the clock has jumped.
+    pub(crate) fn resume(&mut self, node: usize) {
+        self.nodes[node].engine = self.nodes[node].suspended.take();
     }
 
     /// The daemon dies; its kernel goes on.

@@ -312,6 +312,43 @@ fn a_flow_whose_end_no_event_told_is_found_by_the_scrub() {
 }
 
 #[test]
+fn a_suspended_daemon_catches_up_after_its_clock_has_jumped() {
+    let mut cluster = pair();
+    for suspended in [1, 0] {
+        cluster.suspend(suspended);
+        for _ in 0..30 {
+            cluster.churn(0, 20);
+            cluster.churn(1, 20);
+            cluster.run(2 * SECOND);
+        }
+        cluster.resume(suspended);
+        cluster.run_until_at_rest(10 * SECOND);
+        assert_eq!(
+            cluster.passes(0),
+            1,
+            "it is a partition: no pass, no new session"
+        );
+    }
+}
+
+#[test]
+fn eight_nodes_hold_everything_of_the_other_seven() {
+    let mut cluster = Cluster::new(Options {
+        nodes: 8,
+        flows: 20,
+        loss_percent: 5,
+        ..Options::default()
+    });
+    for node in 0..8 {
+        cluster.churn(node, 60);
+    }
+    cluster.run_until_at_rest(20 * SECOND);
+    cluster.restart(3);
+    cluster.churn(7, 60);
+    cluster.run_until_at_rest(20 * SECOND);
+}
+
+#[test]
 fn three_nodes_hold_everything_of_the_other_two() {
     let mut cluster = Cluster::new(Options {
         nodes: 3,
