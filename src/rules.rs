@@ -1,6 +1,6 @@
 //! Rules that the simulator can take out, to see that a checker notices.
 //!
-//! [`holds`] stands at the one place where a rule lives. Without the feature `broken-rules` it is
+//! `holds` stands at the one place where a rule lives. Without the feature `broken-rules` it is
 //! constantly true and the compiler forgets it; with the feature a test may turn a switch of its
 //! own thread. `tests/sim/rules.rs` takes each rule out in turn. The letters are those of
 //! docs/protocol.md, where a rule is stated; what stands behind them tells parts of one rule apart.
