@@ -90,6 +90,13 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
     if let Some(warning) = events_sysctl.warning() {
         warn!("{warning}");
     }
+    let (flows_max, conntrack_max) = (settings.cache.flows_max, sysctl::conntrack_max()?);
+    if flows_max < conntrack_max {
+        warn!(
+            "[cache] flows_max is {flows_max}, and the kernel takes {conntrack_max} flows: what is \
+             beyond it is not replicated; raise it on every node"
+        );
+    }
     // Subscribe first, list then: what changes in between is an event.
     let reader = EventReader::spawn(&settings.kernel, events_in)?;
     let requests = Requests::spawn(done_in)?;
