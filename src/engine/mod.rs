@@ -253,9 +253,7 @@ impl Engine {
             return Some(request);
         }
         self.settle_jobs(now);
-        self.mirror
-            .begin_listing(now)
-            .then_some(KernelRequest::Dump)
+        (self.may_list() && self.mirror.begin_listing(now)).then_some(KernelRequest::Dump)
     }
 
     /// Something that people, or whoever waits for a job, should hear about.
@@ -271,8 +269,7 @@ impl Engine {
         if self.jobs.is_hungry() {
             return self.began;
         }
-        let may_list = !self.jobs.is_running() || !self.mirror.is_complete();
-        let mirror = self.mirror.poll_timeout().filter(|_| may_list);
+        let mirror = self.mirror.poll_timeout().filter(|_| self.may_list());
         let timers = [mirror, self.jobs.poll_timeout()];
         timers
             .into_iter()
@@ -327,6 +324,12 @@ impl Engine {
         while let Some((job, result)) = self.jobs.take_waiter(now, listings, passes_are_over) {
             self.notify(Notice::JobDone { job, result });
         }
+    }
+
+    /// A listing beside a commit doubles the commit's time (measured), and can wait for it, unless
+    /// it is the first.
+    fn may_list(&self) -> bool {
+        !self.jobs.is_running() || !self.mirror.is_complete()
     }
 
     fn circumstances(&self, now: Instant) -> Circumstances {

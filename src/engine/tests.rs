@@ -361,6 +361,21 @@ fn a_commit_creates_translated_flows_first_and_children_when_their_masters_are_s
 }
 
 #[test]
+fn a_listing_that_comes_due_waits_until_the_commit_is_over() {
+    let mut world = World::holding(&[flow(1)]);
+    let job = world.start(Command::Commit);
+    world.now += SECOND;
+    let now = world.now;
+    world.standby().engine.handle_overrun(now);
+    world.standby().drain(now);
+    // A listing would have repaired it: the node answers each at once.
+    assert!(world.cause().expect("is dirty").contains("missed"));
+    world.answer(&[]);
+    assert_eq!(world.standby().committed(job).created, 1);
+    assert_eq!(world.cause(), None);
+}
+
+#[test]
 fn a_second_commit_changes_nothing() {
     let flows = [flow(1), translated(2, 5000)];
     let mut world = World::holding(&flows);
