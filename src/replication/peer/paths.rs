@@ -24,8 +24,12 @@ pub(super) struct Path {
 impl Path {
     /// True if a ping sent on it was answered lately.
     pub(super) fn is_alive(&self, now: Instant) -> bool {
+        self.is_answered_within(LINK_SILENCE, now)
+    }
+
+    fn is_answered_within(&self, silence: Duration, now: Instant) -> bool {
         self.answered_at
-            .is_some_and(|answered| now < answered + LINK_SILENCE)
+            .is_some_and(|answered| now < answered + silence)
     }
 }
 
@@ -38,8 +42,9 @@ impl Peer {
         } else {
             LINK_SILENCE
         };
-        let answers = move |path: &Path| path.answered_at.is_some_and(|at| now < at + silence);
-        self.paths.iter().map(answers)
+        self.paths
+            .iter()
+            .map(move |path| path.is_answered_within(silence, now))
     }
 
     /// The first link whose pings are answered; before any answer, or when none is, the first
