@@ -62,18 +62,30 @@ impl Sender {
         let room = start + at.datagram_bytes_max;
         let mut slots = std::mem::take(&mut self.scratch);
         slots.clear();
-        let mut carried = Carried {
-            tail: local.tail(),
-            marker: false,
-            tombstones: false,
+        let mut page = Page {
+            secs: at.secs,
+            out,
+            room,
+            slots,
+            carried: Carried {
+                tail: local.tail(),
+                marker: false,
+                tombstones: false,
+            },
         };
         self.turn = (self.turn + 1) % BACKFILL_SHARE;
         if self.turn == 0 {
-            self.fill_backfill(local, at.secs, out, room, &mut slots);
+            self.fill_backfill(local, &mut page);
         }
-        self.fill_repairs(local, at.secs, out, room, &mut slots, &mut carried);
-        self.fill_live(local, at.secs, out, room, &mut slots, &mut carried);
-        self.fill_backfill(local, at.secs, out, room, &mut slots);
+        self.fill_repairs(local, &mut page);
+        self.fill_live(local, &mut page);
+        self.fill_backfill(local, &mut page);
+        let Page {
+            out,
+            slots,
+            mut carried,
+            ..
+        } = page;
         self.marker.changed |= !slots.is_empty();
         if self.may_mark(local, at) && out.len() + MARKER_RECORD_BYTES_MAX <= room {
             let digest = local.digest();
@@ -112,22 +124,12 @@ impl Sender {
     }
 
     /// What was lost and has not changed since (rule E3).
-    fn fill_repairs(
-        &mut self,
-        local: &mut Local,
-        secs: Secs,
-        out: &mut Vec<u8>,
-        room: usize,
-        slots: &mut Vec<Slot>,
-        carried: &mut Carried,
-    ) {
+    fn fill_repairs(&mut self, local: &Local, page: &mut Page<'_>) {
         while let Some(&(slot, tail)) = self.repairs.front() {
-            if let Some(entry) = local.unchanged_entry(slot, tail, secs) {
-                if !put(entry, out, room) {
+            if let Some(entry) = local.unchanged_entry(slot, tail, page.secs) {
+                if !page.put(slot, entry) {
                     return;
                 }
-                carried.tombstones |= matches!(entry, Entry::Tombstone { .. });
-                slots.push(slot);
                 self.counters.repairs += 1;
             }
             self.repairs.pop_front();
@@ -135,26 +137,12 @@ impl Sender {
     }
 
     /// What has changed behind the live cursor, in order.
-    fn fill_live(
-        &mut self,
-        local: &mut Local,
-        secs: Secs,
-        out: &mut Vec<u8>,
-        room: usize,
-        slots: &mut Vec<Slot>,
-        carried: &mut Carried,
-    ) {
+    fn fill_live(&mut self, local: &mut Local, page: &mut Page<'_>) {
         while let Some((slot, version)) = local.peek(&self.live) {
-            let entry = local
-                .entry(slot, secs)
-                .expect("listed entries have something to send");
-            let is_tombstone = matches!(entry, Entry::Tombstone { .. });
-            if !is_tombstone || holds(Rule::E4) {
-                if !put(entry, out, room) {
-                    return;
-                }
-                carried.tombstones |= is_tombstone;
-                slots.push(slot);
+            let entry = page.entry(local, slot);
+            let is_told = matches!(entry, Entry::Flow { .. }) || holds(Rule::E4);
+            if is_told && !page.put(slot, entry) {
+                return;
             }
             local.pass(&self.live, slot);
             self.live_version = version;
@@ -167,14 +155,7 @@ impl Sender {
     }
 
     /// The table from its start up to where the pass began, tombstones left out (rule E4).
-    fn fill_backfill(
-        &mut self,
-        local: &mut Local,
-        secs: Secs,
-        out: &mut Vec<u8>,
-        room: usize,
-        slots: &mut Vec<Slot>,
-    ) {
+    fn fill_backfill(&mut self, local: &mut Local, page: &mut Page<'_>) {
         let Some(backfill) = &self.backfill else {
             return;
         };
@@ -182,14 +163,9 @@ impl Sender {
             if version > backfill.stop {
                 break;
             }
-            let entry = local
-                .entry(slot, secs)
-                .expect("listed entries have something to send");
-            if matches!(entry, Entry::Flow { .. }) {
-                if !put(entry, out, room) {
-                    return;
-                }
-                slots.push(slot);
+            let entry = page.entry(local, slot);
+            if matches!(entry, Entry::Flow { .. }) && !page.put(slot, entry) {
+                return;
             }
             local.pass(&backfill.cursor, slot);
         }
@@ -199,20 +175,40 @@ impl Sender {
     }
 }
 
-/// Appends an entry's record if it fits.
-fn put(entry: Entry<'_>, out: &mut Vec<u8>, room: usize) -> bool {
-    let start = out.len();
-    match entry {
-        Entry::Flow { flow, rare, age } => {
-            emit_flow(out, flow, rare.unwrap_or(&NO_RARE), age);
+/// A datagram while it is filled, and what it carries so far.
+struct Page<'a> {
+    secs: Secs,
+    out: &'a mut Vec<u8>,
+    /// Length of `out` that must not be passed.
+    room: usize,
+    slots: Vec<Slot>,
+    carried: Carried,
+}
+
+impl Page<'_> {
+    /// What a slot that a cursor came to has to send.
+    fn entry<'a>(&self, local: &'a Local, slot: Slot) -> Entry<'a> {
+        let entry = local.entry(slot, self.secs);
+        entry.expect("listed entries have something to send")
+    }
+
+    /// Appends an entry's record if it fits. False: it does not, and nothing was appended.
+    fn put(&mut self, slot: Slot, entry: Entry<'_>) -> bool {
+        let start = self.out.len();
+        match entry {
+            Entry::Flow { flow, rare, age } => {
+                emit_flow(self.out, flow, rare.unwrap_or(&NO_RARE), age);
+            }
+            Entry::Tombstone { hash } => emit_tombstone(self.out, hash),
         }
-        Entry::Tombstone { hash } => emit_tombstone(out, hash),
+        if self.out.len() > self.room {
+            self.out.truncate(start);
+            return false;
+        }
+        self.carried.tombstones |= matches!(entry, Entry::Tombstone { .. });
+        self.slots.push(slot);
+        true
     }
-    if out.len() > room {
-        out.truncate(start);
-        return false;
-    }
-    true
 }
 
 const NO_RARE: Rare = Rare {
