@@ -7,8 +7,10 @@
 
 use crate::ctnetlink::encode::{self, Ack, Create, Helper};
 use crate::ctnetlink::request::{Answer, Outcome};
-use crate::flow::proto::{TCP_CLOSE, TCP_ESTABLISHED, TCP_SYN_RECV, TCP_SYN_SENT};
-use crate::flow::tuple::{GRE, ICMP, ICMPV6, TCP, UDP};
+use crate::flow::proto::{
+    SCTP_ESTABLISHED, TCP_CLOSE, TCP_ESTABLISHED, TCP_SYN_RECV, TCP_SYN_SENT,
+};
+use crate::flow::tuple::{GRE, ICMP, ICMPV6, SCTP, TCP, UDP, UDPLITE};
 use crate::flow::{Flow, ProtoInfo, Rare, Status};
 
 use super::batch::Writing;
@@ -241,8 +243,15 @@ fn usual_timeout(flow: &Flow) -> u32 {
             TCP_CLOSE => 10,
             _ => 120,
         },
-        (UDP, _) if flow.status.has(Status::ASSURED) => 120,
-        (UDP | ICMP | ICMPV6, _) => 30,
+        (SCTP, ProtoInfo::Sctp(sctp)) => match sctp.state {
+            1 => 10,
+            SCTP_ESTABLISHED => 210,
+            8 => 30,
+            // The handshake and the shutdown.
+            _ => 3,
+        },
+        (UDP | UDPLITE, _) if flow.status.has(Status::ASSURED) => 120,
+        (UDP | UDPLITE | ICMP | ICMPV6, _) => 30,
         _ => 600,
     }
 }

@@ -72,6 +72,9 @@ pub struct SctpInfo {
     pub vtag_reply: u32,
 }
 
+/// `SCTP_CONNTRACK_ESTABLISHED`.
+pub const SCTP_ESTABLISHED: u8 = 4;
+
 /// Names of the SCTP states, by number, as `conntrack -L` prints them.
 pub const SCTP_STATES: [&str; 10] = [
     "NONE",

@@ -10,6 +10,7 @@
 mod cluster;
 mod harness;
 
+mod attributes;
 mod commands;
 mod commit;
 mod failover;

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::engine::batch::Batches;
-use crate::flow::proto::TcpInfo;
+use crate::flow::proto::{SctpInfo, TcpInfo};
 use crate::flow::rare::HelperName;
 use crate::flow::{FlowEvent, Tuple};
 
@@ -29,6 +29,17 @@ fn tcp(state: u8) -> Flow {
         ..TcpInfo::default()
     });
     Flow { proto, ..flow(TCP) }
+}
+
+fn sctp(state: u8) -> Flow {
+    let proto = ProtoInfo::Sctp(SctpInfo {
+        state,
+        ..SctpInfo::default()
+    });
+    Flow {
+        proto,
+        ..flow(SCTP)
+    }
 }
 
 fn other(id: u32) -> Flow {
@@ -295,7 +306,12 @@ fn a_flow_gets_the_grace_but_no_more_than_its_kind_has() {
         (flow(UDP), 5, 30, "UDP without an answer"),
         (assured, 5, 120, "UDP stream"),
         (flow(ICMP), 5, 30, "echo"),
-        (flow(132), 5, GRACE, "anything else"),
+        (flow(UDPLITE), 5, 30, "UDP-Lite without an answer"),
+        (sctp(1), 5, 10, "SCTP CLOSED"),
+        (sctp(3), 1, 3, "SCTP COOKIE_ECHOED"),
+        (sctp(4), 5, GRACE, "the grace"),
+        (sctp(8), 5, 30, "SCTP HEARTBEAT_SENT"),
+        (flow(50), 5, GRACE, "anything else"),
         (flow(GRE), 5, GRE_TIMEOUT, "packets do not refresh it"),
         (flow(GRE), 9_000, 9_000, "what is left"),
     ];

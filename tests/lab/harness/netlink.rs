@@ -6,6 +6,9 @@ use std::collections::BTreeMap;
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket, SocketAddr};
 
+use ctsyncd::ctnetlink::decode_listed;
+use ctsyncd::flow::FlowEvent;
+
 use super::namespace::Namespace;
 use super::{Context as _, Result, bail, ensure};
 
@@ -64,6 +67,18 @@ pub(crate) fn entries(namespace: &Namespace) -> Result<BTreeMap<Vec<u8>, Attribu
             table.insert(key, entry);
         }
         Ok(table)
+    })
+}
+
+/// All entries of a namespace, decoded.
+pub(crate) fn flows(namespace: &Namespace) -> Result<Vec<FlowEvent>> {
+    namespace.with(|| {
+        let decode = |message: Vec<u8>| {
+            let mut event = FlowEvent::default();
+            decode_listed(&message, &mut event).context("decoding an entry")?;
+            Ok(event)
+        };
+        dump()?.into_iter().map(decode).collect()
     })
 }
 
