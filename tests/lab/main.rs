@@ -17,6 +17,8 @@ mod failover;
 mod links;
 mod mirror;
 mod mix;
+mod moves;
+mod nat;
 mod overrun;
 mod replicate;
 mod restart;
