@@ -23,3 +23,4 @@ mod overrun;
 mod replicate;
 mod restart;
 mod seal;
+mod tcp;
