@@ -24,6 +24,8 @@ use stream::{Streams, Way};
 const FAILOVERS: usize = 6;
 /// The time over which a throughput is measured.
 const SECOND: Duration = Duration::from_secs(1);
+/// So many seconds are looked at after a move.
+const SECONDS: u32 = 3;
 const LIMIT: Duration = Duration::from_secs(10);
 /// Every connection goes on within this.
 const GO_ON: Duration = Duration::from_secs(6);
@@ -42,7 +44,9 @@ const CONNECTIONS: [&[Way]; 10] = [
     &[Way::Up, Way::Down],
 ];
 
-/// A queue that makes the windows large: up to 150 ms of what the line carries.
+/// A queue that makes the windows large, up to 150 ms of what the line carries, and loses what is
+/// beyond. It is behind the firewalls: what one has forwarded still arrives when the other has taken
+/// over.
 const QUEUE: &str = "tbf rate 64mbit burst 16k latency 150ms";
 
 const RULES: &str = "
@@ -97,8 +101,7 @@ fn bulk_transfers_go_on_at_full_speed_through_failovers_in_a_row() -> Result<()>
             Ok(streams.went_on(moved))
         })
         .with_context(|| format!("failover {round}: {:?}", streams.stuck(&then)))?;
-        pass((back + SECOND).saturating_duration_since(Instant::now()))?;
-        let after = streams.arrived(back, back + SECOND);
+        let after = full_speed(&streams, back, before)?;
         let on = await_until("every connection goes on", GO_ON, || {
             Ok(streams.stuck(&then).is_empty())
         });
@@ -112,7 +115,7 @@ fn bulk_transfers_go_on_at_full_speed_through_failovers_in_a_row() -> Result<()>
         );
         println!("{told}");
         ensure!(on.is_ok() && stuck.is_empty(), "{told}: {stuck:?}");
-        ensure!((0..2).all(|way| after[way] * 2 >= before[way]), "{told}");
+        ensure!(is_full(before, after), "{told}");
         ensure!(invalid == 0, "{told}");
         come_back(&cluster, active, standby)?;
         (active, standby) = (standby, active);
@@ -120,15 +123,34 @@ fn bulk_transfers_go_on_at_full_speed_through_failovers_in_a_row() -> Result<()>
     Ok(())
 }
 
+/// What arrives in the second after `back`. On a machine that was busy with something else in that
+/// second, in one of the next.
+fn full_speed(streams: &Streams, back: Instant, before: [u64; 2]) -> Result<[u64; 2]> {
+    let mut after = [0; 2];
+    for second in 1..=SECONDS {
+        let end = back + SECOND * second;
+        pass(end.saturating_duration_since(Instant::now()))?;
+        after = streams.arrived(end - SECOND, end);
+        if is_full(before, after) {
+            break;
+        }
+        println!("second {second} after the move: {after:?}");
+    }
+    Ok(after)
+}
+
+/// At least half of before, both ways.
+fn is_full(before: [u64; 2], after: [u64; 2]) -> bool {
+    (0..2).all(|way| after[way] * 2 >= before[way])
+}
+
 /// The rules and the queues.
 fn prepare(cluster: &Cluster) -> Result<()> {
     for node in cluster.lab().nodes() {
         node.namespace().feed("nft", &["-f", "-"], RULES)?;
     }
-    for host in [cluster.lab().client(), cluster.lab().server()] {
-        let mut arguments = vec!["qdisc", "add", "dev", "eth0", "root"];
-        arguments.extend(QUEUE.split(' '));
-        host.output("tc", &arguments)?;
+    for port in ["client", "server"] {
+        cluster.lab().queue(port, QUEUE)?;
     }
     // Linux's own timer: the laboratory's route makes the client patient.
     cluster
