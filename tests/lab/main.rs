@@ -24,3 +24,4 @@ mod replicate;
 mod restart;
 mod seal;
 mod tcp;
+mod timers;
