@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::batch::{Batches, Writing};
+use super::orphans::Orphans;
 use super::restore::{Failure, Message, Restore, Verdict};
 use super::status::{CommitStatus, FailedFlows};
 use crate::cache::{Local, Replica, Secs, Slot};
@@ -55,6 +56,7 @@ pub(super) struct Commit {
     began: Instant,
     walks: VecDeque<Walk>,
     again: VecDeque<Box<Restore>>,
+    orphans: Orphans,
     batches: Batches<Message>,
     failed: BTreeMap<Failure, u64>,
     is_cancelled: bool,
@@ -116,6 +118,7 @@ impl Commit {
             began: now,
             walks: walks.chain(last).collect(),
             again: VecDeque::new(),
+            orphans: Orphans::default(),
             batches: Batches::new(),
             failed: BTreeMap::new(),
             is_cancelled: false,
@@ -130,7 +133,13 @@ impl Commit {
     /// True while a batch could be written without waiting for the kernel.
     pub(super) fn is_hungry(&self) -> bool {
         let may_walk = !self.walks.is_empty() && !self.waits_for_masters();
-        self.batches.has_room() && (may_walk || !self.again.is_empty())
+        let may_try_orphans = self.is_settled() && !self.orphans.is_empty();
+        self.batches.has_room() && (may_walk || !self.again.is_empty() || may_try_orphans)
+    }
+
+    /// Every flow but the orphans has its outcome.
+    fn is_settled(&self) -> bool {
+        self.walks.is_empty() && self.again.is_empty() && self.batches.is_empty()
     }
 
     /// Children go when every master has its outcome: one that met a conflict is tried again, and
@@ -143,13 +152,14 @@ impl Commit {
 
     /// True when there is nothing left to do.
     pub(super) fn is_done(&self) -> bool {
-        self.walks.is_empty() && self.again.is_empty() && self.batches.is_empty()
+        self.is_settled() && self.orphans.is_empty()
     }
 
     /// Does nothing more than what is under way.
     pub(super) fn cancel(&mut self) {
         self.walks.clear();
         self.again.clear();
+        self.orphans.clear();
         self.is_cancelled = true;
     }
 
@@ -182,6 +192,9 @@ impl Commit {
     ) -> Option<KernelRequest> {
         if !self.batches.has_room() {
             return None;
+        }
+        if self.is_settled() && !self.orphans.is_empty() {
+            self.again.extend(self.orphans.take_round());
         }
         let mut batch = self.batches.begin(out, next_seq);
         while batch.room() >= 2 {
@@ -224,6 +237,7 @@ impl Commit {
         let Self {
             batches,
             again,
+            orphans,
             failed,
             status,
             is_cancelled,
@@ -238,7 +252,8 @@ impl Commit {
                 Verdict::Replaced => status.replaced += 1,
                 Verdict::WithoutHelper => status.without_helper += 1,
                 Verdict::Already => status.already += 1,
-                Verdict::Again(_) if *is_cancelled => {}
+                Verdict::Again(_) | Verdict::Orphan(_) if *is_cancelled => {}
+                Verdict::Orphan(restore) => orphans.add(restore),
                 Verdict::Again(restore) => again.push_back(restore),
                 Verdict::Failed(failure) => *failed.entry(failure).or_default() += 1,
             }

@@ -24,6 +24,7 @@ mod flush;
 mod jobs;
 mod mirror;
 mod notice;
+mod orphans;
 mod report;
 mod restore;
 mod role;

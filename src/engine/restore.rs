@@ -67,6 +67,8 @@ pub(super) enum Verdict {
     Already,
     /// Something else has to be tried.
     Again(Box<Restore>),
+    /// Its master is not in the kernel: not yet, or it has ended.
+    Orphan(Box<Restore>),
     /// It is not in the kernel.
     Failed(Failure),
 }
@@ -127,6 +129,11 @@ impl Restore {
         self
     }
 
+    /// Goes without its master, which has ended: a child lives on as the flow that it is.
+    pub(super) fn leave_master(&mut self) {
+        self.rare.master = None;
+    }
+
     /// Writes the next step.
     pub(super) fn write(mut self, batch: &mut Writing<'_, Message>) {
         if let Step::Replace { blocker, id } = self.step {
@@ -171,10 +178,10 @@ impl Restore {
                     self.helper = Helper::Leave;
                     self.again(Step::Create, Failure::Refused(errno))
                 }
-                // The master has ended; its child lives on as the flow that it is.
+                // What was in its place is gone by now.
                 libc::ENOENT if self.rare.master.is_some() => {
-                    self.rare.master = None;
-                    self.again(Step::Create, Failure::Refused(errno))
+                    self.step = Step::Create;
+                    Verdict::Orphan(self)
                 }
                 errno => Verdict::Failed(Failure::Refused(errno)),
             },

@@ -153,6 +153,44 @@ fn what_is_left_of_a_timeout_is_counted_from_when_the_kernel_told_it() -> Result
     Ok(())
 }
 
+#[test]
+fn a_child_of_a_child_keeps_its_master() -> Result<()> {
+    let Some(_turn) = turn("a_child_of_a_child_keeps_its_master") else {
+        return Ok(());
+    };
+    let cluster = Cluster::start(2, Link::Multicast, "")?;
+    let (active, standby) = (cluster.node(1).namespace(), cluster.node(2).namespace());
+    let cases = cases::all();
+    let named = |name: &str| {
+        let found = cases.iter().find(|case| case.name == name);
+        found.with_context(|| format!("the table has {name}"))
+    };
+    // A flow that goes leaves its place in the replica to the next that comes, which is so found
+    // before the one that it descends from: H.323 makes such chains.
+    let place = named("UDP over IPv4")?;
+    for case in [place, named("master")?, named("child")?] {
+        ensure!(create(active, case)? == 0, "creating {}", case.name);
+    }
+    cluster.await_replicas(2)?;
+    let mut message = Vec::new();
+    encode::delete(&mut message, 1, Ack::Wanted, &place.flow, None);
+    let (errors, _) = active.with(move || netlink::write(&[message]))?;
+    ensure!(errors == 0, "deleting {}", place.name);
+    cluster.await_replicas(2)?;
+    let grandchild = named("child of a child")?;
+    ensure!(
+        create(active, grandchild)? == 0,
+        "creating {}",
+        grandchild.name
+    );
+    cluster.await_replicas(2)?;
+    cluster.daemon(2).ask(&["commit"])?;
+    let listed = netlink::flows(standby)?;
+    let restored = find(&listed, &grandchild.flow).context("the standby has it")?;
+    assert_eq!(restored.rare.master, grandchild.rare.master);
+    Ok(())
+}
+
 /// Creates a case; yields the kernel's errno, 0 for success.
 fn create(namespace: &Namespace, case: &Case) -> Result<i32> {
     let how = Create {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::engine::batch::Batches;
+use crate::engine::orphans::Orphans;
 use crate::flow::proto::{SctpInfo, TcpInfo};
 use crate::flow::rare::HelperName;
 use crate::flow::{FlowEvent, Tuple};
@@ -86,6 +87,7 @@ fn judge(step: Step, outcome: Option<Outcome>, is_answered: bool) -> Said {
         Verdict::WithoutHelper => panic!("there is no helper"),
         Verdict::Already => Said::Already,
         Verdict::Again(restore) => Said::Again(restore.step),
+        Verdict::Orphan(_) => panic!("it has no master"),
         Verdict::Failed(failure) => Said::Failed(failure),
     }
 }
@@ -258,7 +260,7 @@ fn an_unknown_helper_is_left_out_and_said() {
 }
 
 #[test]
-fn a_child_whose_master_has_ended_goes_without() {
+fn a_child_whose_master_is_not_there_can_go_without() {
     let rare = Rare {
         master: Some(flow(TCP).orig),
         ..Rare::default()
@@ -267,10 +269,38 @@ fn a_child_whose_master_has_ended_goes_without() {
         seq: 1,
         outcome: Outcome::Refused(libc::ENOENT),
     };
-    let Verdict::Again(restore) = restore_with(rare, Step::Create).judge(Some(answer), true) else {
-        panic!("it is tried without");
+    let restore = restore_with(rare, replace(other(5)));
+    let Verdict::Orphan(mut restore) = restore.judge(Some(answer), true) else {
+        panic!("it waits for its master");
     };
-    assert_eq!((restore.step, restore.rare.master), (Step::Create, None));
+    assert_eq!(
+        (restore.step, restore.rare.master),
+        (Step::Create, rare.master)
+    );
+    restore.leave_master();
+    assert_eq!(restore.rare.master, None);
+}
+
+#[test]
+fn orphans_are_tried_again_while_masters_are_found() {
+    let child = || {
+        let rare = Rare {
+            master: Some(flow(TCP).orig),
+            ..Rare::default()
+        };
+        restore_with(rare, Step::Create)
+    };
+    let mut orphans = Orphans::default();
+    let mut round = |refused: usize| {
+        (0..refused).for_each(|_| orphans.add(child()));
+        let tried: Vec<_> = orphans.take_round().collect();
+        assert!(orphans.is_empty());
+        let with_master = tried.iter().filter(|child| child.rare.master.is_some());
+        (with_master.count(), tried.len())
+    };
+    assert_eq!(round(3), (3, 3), "their masters may be there by now");
+    assert_eq!(round(2), (2, 2), "one found its own, and may be another's");
+    assert_eq!(round(2), (0, 2), "nobody found any");
 }
 
 #[test]
