@@ -21,3 +21,4 @@ mod overrun;
 mod replicate;
 mod restart;
 mod seal;
+mod setups;

@@ -7,6 +7,7 @@
 
 #![allow(
     dead_code,
+    unused_imports,
     reason = "shared by several targets, none of which uses all of it"
 )]
 
@@ -16,6 +17,7 @@ pub(crate) mod namespace;
 pub(crate) mod netlink;
 pub(crate) mod peer;
 pub(crate) mod process;
+pub(crate) mod room;
 pub(crate) mod services;
 pub(crate) mod table;
 pub(crate) mod topology;
