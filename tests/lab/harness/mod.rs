@@ -30,7 +30,7 @@ pub(crate) mod watch;
 use std::io::Write as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-pub(crate) use anyhow::{Context, Result, bail, ensure};
+pub(crate) use anyhow::{Context, Error, Result, bail, ensure};
 
 /// The programs the laboratory calls, and the Debian packages that have them.
 pub(crate) const TOOLS: &[(&str, &str)] = &[

@@ -92,6 +92,8 @@ struct Shared {
     sent: AtomicU64,
     /// The moment from which gaps and returns count; 0: none.
     mark: AtomicU64,
+    /// Nothing is said for now.
+    paused: AtomicBool,
     failed: AtomicBool,
 }
 
@@ -177,6 +179,7 @@ impl Traffic {
             answers: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             mark: AtomicU64::new(0),
+            paused: AtomicBool::new(false),
             failed: AtomicBool::new(false),
         });
         let (stop, stopped) = watch::channel(());
@@ -216,6 +219,11 @@ impl Traffic {
     /// Answers so far.
     pub(crate) fn answers(&self) -> u64 {
         self.shared.answers.load(Ordering::Relaxed)
+    }
+
+    /// Says nothing from now on; answers still come.
+    pub(crate) fn pause(&self) {
+        self.shared.paused.store(true, Ordering::Relaxed);
     }
 
     /// Lines sent so far, whether or not they were answered.

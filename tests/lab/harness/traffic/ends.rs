@@ -130,6 +130,9 @@ async fn talk(
         tokio::select! {
             _ = ticks.tick() => {
                 if written == LINE {
+                    if shared.paused.load(Ordering::Relaxed) {
+                        continue;
+                    }
                     (outgoing, written) = (line(shared.now()), 0);
                 }
                 // A stalled connection fills its buffer; then a line is left out, not waited for.
@@ -177,6 +180,9 @@ async fn stream(
         // A refusal that ICMP brought belongs to an earlier line; UDP goes on.
         tokio::select! {
             _ = ticks.tick() => {
+                if shared.paused.load(Ordering::Relaxed) {
+                    continue;
+                }
                 if socket.try_send(&line(shared.now())).is_ok() {
                     shared.sent.fetch_add(1, Ordering::Relaxed);
                 }
