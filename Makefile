@@ -8,6 +8,8 @@
 #   make sim SEEDS=0..10000    random lives of simulated clusters; a seed that fails is named
 #   make bench-commit          commit of 200,000 flows, ours beside conntrackd's
 #   make bench-converge        what becoming equal again costs after a fault
+#   make bench-failover        who lives through a failover and how long it stalls, ours beside conntrackd's
+#   make bench-failover FLOWS="1000 200000" PEERS="conntrackd cold" BENCH="--ruleset plain"
 #   make fuzz                  a minute on every parser of foreign bytes, from the corpus that tests replay
 #   make fuzz TARGETS=wire SECONDS=3600
 
@@ -19,6 +21,8 @@ SEEDS ?= 0..2000
 CARGO ?= cargo
 # Root runs the laboratory on the real kernel, and then none of it may be skipped.
 LAB_REQUIRED := $(if $(filter 0,$(shell id -u)),1,0)
+comma := ,
+space := $(subst ,, )
 # Building and looking needs no root; namespaces do.
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
@@ -50,6 +54,16 @@ bench-commit: deps
 bench-converge: deps
 	$(CARGO) build --release --locked --bin ctsyncd --example converge_bench
 	$(SUDO) target/release/examples/converge_bench --binary target/release/ctsyncd
+
+# FLOWS and PEERS are lists; BENCH is what else `failover_bench --help` knows.
+.PHONY: bench-failover
+bench-failover: FLOWS = 1000
+bench-failover: PEERS = none conntrackd cold gate hot
+bench-failover: deps
+	$(CARGO) build --release --locked --bin ctsyncd --example failover_bench
+	$(SUDO) target/release/examples/failover_bench --binary target/release/ctsyncd \
+		--flows $(subst $(space),$(comma),$(strip $(FLOWS))) \
+		--peers $(subst $(space),$(comma),$(strip $(PEERS))) $(BENCH)
 
 # What is found stays in fuzz/corpus/ and what breaks something in fuzz/artifacts/; CONTRIBUTING.md
 # says how it gets into the corpus of the tests. No sanitizer: they want nightly, and the code that

@@ -19,7 +19,7 @@ use ctsyncd::flow::filter::Policy;
 use ctsyncd::flow::{EventKind, Flow, FlowEvent, Present, Rare, Status, Tuple};
 use ctsyncd::replication::LinkId;
 use ctsyncd::wire::seal::{ClusterKey, Keyring};
-use ctsyncd::wire::{Epoch, Name};
+use ctsyncd::wire::{Epoch, Name, Versions};
 
 /// Counts per thread, so that the test harness does not count.
 struct Counting;
@@ -71,6 +71,7 @@ impl Node {
         let settings = EngineSettings {
             name: Name::new(format!("fw{run}").as_bytes()).expect("a valid name"),
             epoch: Epoch([run; 16]),
+            versions: Versions::OURS,
             hash_key: HashKey([u64::from(run), 1]),
             secret: HashKey([u64::from(run), 2]),
             policy: Policy::Everything,

@@ -13,7 +13,7 @@ use ctsyncd::flow::tuple::{TCP, UDP};
 use ctsyncd::flow::{EventKind, Flow, FlowEvent, Present, Status, Tuple};
 use ctsyncd::replication::{LinkId, PEERS_MAX};
 use ctsyncd::wire::seal::{ClusterKey, Keyring};
-use ctsyncd::wire::{Epoch, Name};
+use ctsyncd::wire::{Epoch, Name, Versions};
 
 /// Most flows, and most tombstones, of an engine here.
 const FLOWS_MAX: u32 = 64;
@@ -130,6 +130,7 @@ impl Node {
         let settings = EngineSettings {
             name: Name::new(name.as_bytes()).expect("a valid name"),
             epoch: Epoch([byte; 16]),
+            versions: Versions::OURS,
             hash_key: HashKey([u64::from(byte), 1]),
             secret: HashKey([u64::from(byte), 2]),
             policy: Policy::Everything,

@@ -34,7 +34,7 @@ use crate::engine::{Command, Engine, EngineSettings, Reply};
 use crate::kernel::{AddressWatch, EventReader, Requests, capability, clock, sysctl};
 use crate::net::Link;
 use crate::wire::seal::Keyring;
-use crate::wire::{Epoch, Name, WINDOW_MAX};
+use crate::wire::{Epoch, Name, Versions, WINDOW_MAX};
 use driver::{Asker, Driver};
 use port::Port;
 
@@ -269,6 +269,7 @@ fn engine_settings(
     Ok(EngineSettings {
         name: Name::new(settings.node.name.as_bytes()).context("[node] name is not valid")?,
         epoch: Epoch(identity::random()?),
+        versions: Versions::OURS,
         hash_key: HashKey(hash_key),
         secret: HashKey(identity::random_words()?),
         policy: settings.policy.clone(),

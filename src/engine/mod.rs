@@ -80,6 +80,7 @@ impl Engine {
                 name: settings.name,
                 epoch: settings.epoch,
             },
+            versions: settings.versions,
             keyring: settings.keyring.clone(),
             secret: settings.secret,
             links: u8::try_from(settings.links.len()).expect("links are counted in a u8"),

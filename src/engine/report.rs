@@ -187,12 +187,16 @@ impl Engine {
         match self.role {
             Role::Active => None,
             Role::Promoting => Some("the commit is running".into()),
-            Role::Standby if self.peers().iter().all(|peer| !peer.has_session()) => {
+            Role::Standby
+                if (self.peers().iter())
+                    .all(|peer| !peer.has_session() && peer.incompatible(now).is_none()) =>
+            {
                 Some("no peer has been met yet".into())
             }
             // Somebody who was heard and is gone without a session is nobody to wait for.
             Role::Standby => self.peers().iter().find_map(|peer| {
-                if !peer.has_session() && peer.is_silent(now) {
+                let is_incompatible = peer.incompatible(now).is_some();
+                if !peer.has_session() && peer.is_silent(now) && !is_incompatible {
                     return None;
                 }
                 let cause = self.replica_cause(peer, now)?;
@@ -206,9 +210,11 @@ impl Engine {
     /// A standby that was ready does not become unready because the active died: silence is no
     /// cause once there was a proof.
     fn replica_cause(&self, peer: &Peer, now: Instant) -> Option<String> {
-        if let Some((min, max)) = peer.incompatible() {
+        if let Some(theirs) = peer.incompatible(now) {
+            let ours = self.settings.versions;
             return Some(format!(
-                "speaks protocol versions {min} to {max}, we do not"
+                "speaks protocol versions {} to {}, we {} to {}: upgrade the older node",
+                theirs.min, theirs.max, ours.min, ours.max
             ));
         }
         if !peer.has_session() {
@@ -253,7 +259,7 @@ impl Engine {
 
     fn peer_status(&self, peer: &Peer, now: Instant) -> PeerStatus {
         let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        let state = if peer.incompatible().is_some() {
+        let state = if peer.incompatible(now).is_some() {
             PeerState::Incompatible
         } else if !peer.has_session() {
             PeerState::Greeting
@@ -273,6 +279,7 @@ impl Engine {
             name: peer.name().as_str().into(),
             state,
             cause: self.replica_cause(peer, now),
+            version: peer.version(),
             link: peer.link(now).map(link_name),
             links: self.path_status(peer, now),
             silent_ms: millis(peer.silent_for(now)),

@@ -6,7 +6,7 @@ use super::status::Role;
 use crate::cache::HashKey;
 use crate::flow::filter::Policy;
 use crate::wire::seal::Keyring;
-use crate::wire::{Epoch, Name};
+use crate::wire::{Epoch, Name, Versions};
 
 /// What is fixed for a run.
 #[derive(Clone, Debug)]
@@ -15,6 +15,9 @@ pub struct EngineSettings {
     pub name: Name,
     /// This run.
     pub epoch: Epoch,
+    /// The versions of the protocol that it speaks: [`Versions::OURS`], unless a test stands for a
+    /// release that is not written yet.
+    pub versions: Versions,
     /// Key of the hashes of our flows; random.
     pub hash_key: HashKey,
     /// Key of challenges and session numbers; random, told to nobody.

@@ -105,6 +105,9 @@ pub struct PeerStatus {
     pub state: PeerState,
     /// Why it is not in sync, in words.
     pub cause: Option<String>,
+    /// Version of the protocol that the session uses.
+    #[serde(default)]
+    pub version: Option<u8>,
     /// Link that carries.
     pub link: Option<String>,
     /// Every link, in order of preference: whether the peer answers over it.

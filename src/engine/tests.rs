@@ -10,7 +10,7 @@ use crate::ctnetlink::request::{Answer, Outcome};
 use crate::engine::status::PeerState;
 use crate::flow::filter::Policy;
 use crate::flow::{EventKind, Flow, Present, Rare, Status, Tuple};
-use crate::wire::{Epoch, Name};
+use crate::wire::{Epoch, Name, Versions};
 
 const MILLI: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -73,6 +73,7 @@ impl Node {
         let settings = EngineSettings {
             name: Name::new(name.as_bytes()).expect("a valid name"),
             epoch: Epoch([run; 16]),
+            versions: Versions::OURS,
             hash_key: HashKey([u64::from(run), 1]),
             secret: HashKey([u64::from(run), 2]),
             policy: Policy::Everything,

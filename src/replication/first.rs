@@ -8,7 +8,7 @@ use super::{
 };
 use crate::cache::Local;
 use crate::wire::seal::SealError;
-use crate::wire::{Frame, Frames, Greeting, Header, Hello, Identity, Kind, PROTOCOL_VERSION};
+use crate::wire::{Frame, Frames, Greeting, Header, Hello, Identity, Kind, Versions};
 
 impl Replication {
     /// A hello or greeting: what is said before there is a session.
@@ -52,7 +52,10 @@ impl Replication {
                 Ok(Frame::Hello(hello)) if header.kind == Kind::Hello => {
                     let who = Who {
                         epoch: sender.epoch,
-                        versions: (hello.version_min, hello.version_max),
+                        versions: Versions {
+                            min: hello.version_min,
+                            max: hello.version_max,
+                        },
                         number,
                     };
                     self.on_hello(at, origin, sender, who, local);
@@ -60,7 +63,10 @@ impl Replication {
                 Ok(Frame::Greeting(greeting)) if header.kind == Kind::Greeting => {
                     let who = Who {
                         epoch: sender.epoch,
-                        versions: (greeting.version_min, greeting.version_max),
+                        versions: Versions {
+                            min: greeting.version_min,
+                            max: greeting.version_max,
+                        },
                         number,
                     };
                     self.on_greeting(at, origin, sender, who, &greeting, local);
@@ -90,8 +96,8 @@ impl Replication {
         let header = self.first_header(Kind::Hello, self.hello_number);
         header.emit(out);
         let hello = Hello {
-            version_min: PROTOCOL_VERSION,
-            version_max: PROTOCOL_VERSION,
+            version_min: self.settings.versions.min,
+            version_max: self.settings.versions.max,
             features: 0,
         };
         hello.emit(out);

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::cache::{HashKey, Local};
 use crate::wire::seal::{Keyring, TAG_BYTES};
-use crate::wire::{Ack, Greeting, Header, Identity, Kind};
+use crate::wire::{Ack, Greeting, Header, Identity, Kind, Versions};
 
 mod answer;
 mod circumstances;
@@ -79,6 +79,8 @@ struct Origin {
 pub struct ReplicationSettings {
     /// This node and run.
     pub identity: Identity,
+    /// The versions of the protocol that this node speaks.
+    pub versions: Versions,
     /// The cluster's keys; none: the links are insecure.
     pub keyring: Option<Keyring>,
     /// Known to nobody else; challenges and session numbers are made from it (rule S1).

@@ -11,7 +11,7 @@ use super::session::Session;
 use super::{Circumstances, LinkId, ReplicationSettings};
 use crate::cache::{Local, Replica};
 use crate::rules::{Rule, holds};
-use crate::wire::{Epoch, Name, Outcome};
+use crate::wire::{Epoch, Name, Outcome, Versions};
 
 mod damage;
 mod meet;
@@ -27,6 +27,8 @@ use paths::Path;
 
 /// A peer not heard of for this long is silent: three pings at rest.
 const SILENCE: Duration = Duration::from_secs(3);
+/// A node without a version in common is shown for this long after its last hello: ten of them.
+const INCOMPATIBLE: Duration = Duration::from_secs(10);
 /// Notices that wait to be fetched; a call yields two at most.
 const NOTICES_MAX: usize = 8;
 
@@ -43,7 +45,7 @@ pub(super) struct PeerSettings {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Who {
     pub(super) epoch: Epoch,
-    pub(super) versions: (u8, u8),
+    pub(super) versions: Versions,
     /// The datagram's.
     pub(super) number: u64,
 }
@@ -71,7 +73,9 @@ pub struct Peer {
     known_since: Instant,
     accepted: u64,
     retired: VecDeque<Epoch>,
-    incompatible: Option<(u8, u8)>,
+    /// Versions of which none is ours, and when they were heard last.
+    incompatible: Option<(Versions, Instant)>,
+    incompatible_told_at: Option<Instant>,
     /// Runs whose hellos were answered, and when.
     greeted: Vec<(Epoch, Instant)>,
     /// The run whose greeting came last, and the greeting's number.
@@ -100,6 +104,7 @@ impl Peer {
             accepted: 0,
             retired: VecDeque::with_capacity(RETIRED_MAX),
             incompatible: None,
+            incompatible_told_at: None,
             greeted: Vec::with_capacity(GREETED_MAX),
             greeting_number: None,
             retired_told_at: None,
@@ -146,10 +151,20 @@ impl Peer {
         self.sender().is_some_and(Sender::is_passing)
     }
 
-    /// The versions it speaks, if none of them is ours.
+    /// The versions it speaks, if none of them is ours: heard within ten seconds, and nothing of a
+    /// session since.
     #[must_use]
-    pub fn incompatible(&self) -> Option<(u8, u8)> {
-        self.incompatible
+    pub fn incompatible(&self, now: Instant) -> Option<Versions> {
+        let (versions, at) = self.incompatible?;
+        let is_old = now.saturating_duration_since(at) >= INCOMPATIBLE;
+        let is_over = self.heard_at.is_some_and(|heard| heard > at);
+        (!is_old && !is_over).then_some(versions)
+    }
+
+    /// The version of the protocol that the session uses.
+    #[must_use]
+    pub fn version(&self) -> Option<u8> {
+        self.session.as_ref().map(|session| session.version)
     }
 
     /// How long it has been silent.

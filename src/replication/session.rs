@@ -46,6 +46,8 @@ pub(super) struct Session {
     pub(super) have: u64,
     /// Their window.
     pub(super) window: u32,
+    /// The version of the protocol that both speak in it.
+    pub(super) version: u8,
     /// Our stream; not before our table is complete (rule J1).
     pub(super) sender: Option<Sender>,
     /// Their stream.
@@ -92,6 +94,8 @@ pub(super) struct Terms {
     pub(super) have: u64,
     /// Their window.
     pub(super) window: u32,
+    /// The highest version of the protocol that both speak.
+    pub(super) version: u8,
 }
 
 impl Session {
@@ -102,6 +106,7 @@ impl Session {
             theirs,
             have,
             window,
+            version,
         } = terms;
         Self {
             epoch,
@@ -113,6 +118,7 @@ impl Session {
             number: 0,
             have,
             window,
+            version,
             sender: None,
             receiver: Receiver::new(high),
             answerer: Answerer::default(),
@@ -191,6 +197,7 @@ mod tests {
             theirs: 2,
             have: 0,
             window: 64,
+            version: 1,
         };
         let identity = Identity {
             name: Name::new(b"fw1").expect("a valid name"),

@@ -2,10 +2,12 @@
 
 use super::*;
 use crate::flow::{EventKind, Flow, FlowEvent, Rare, Tuple};
-use crate::wire::{Epoch, Hello, Name, PROTOCOL_VERSION};
+use crate::wire::{Epoch, Hello, Name, PROTOCOL_VERSION, Versions};
 
 const MILLI: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
+/// Without a hello for this long a node without a common version is gone (docs/protocol.md, 14).
+const INCOMPATIBLE_SHOWN: Duration = Duration::from_secs(10);
 
 /// A datagram on a link.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -31,6 +33,7 @@ impl Node {
     fn new(name: &str, run: u8, links: u8, now: Instant) -> Self {
         let settings = ReplicationSettings {
             identity: identity(name, run),
+            versions: Versions::OURS,
             keyring: None,
             secret: HashKey([u64::from(run), 77]),
             links,
@@ -446,17 +449,66 @@ fn a_node_that_speaks_other_versions_is_told_of_once_and_not_met() {
     for _ in 0..3 {
         node.receive(now, from, &hello("fw2", 2, versions));
     }
-    let peer = &node.replication.peers()[0];
-    assert_eq!(peer.incompatible(), Some(versions));
-    let name = peer.name();
+    let name = node.replication.peers()[0].name();
     assert_eq!(
         node.notices(),
         [PeerNotice::Incompatible { name, versions }]
     );
+    let peer = &node.replication.peers()[0];
+    let (min, max) = versions;
+    assert_eq!(peer.incompatible(now), Some(Versions { min, max }));
+    let gone = now + INCOMPATIBLE_SHOWN;
+    assert_eq!(peer.incompatible(gone), None, "no longer heard");
     let sent = node.drain(now);
     assert!(sent.iter().all(|datagram| datagram.kind() == Kind::Hello));
     node.receive(now, from, &hello("fw2", 2, (PROTOCOL_VERSION, 9)));
-    assert_eq!(node.replication.peers()[0].incompatible(), None, "upgraded");
+    let peer = &node.replication.peers()[0];
+    assert_eq!(peer.incompatible(now), None, "upgraded");
+}
+
+#[test]
+fn a_run_without_a_common_version_says_nothing_about_one_that_is_heard() {
+    let mut pair = Pair::new(1);
+    pair.run(SECOND);
+    let from = SocketAddr::from(([192, 0, 2, 99], 3780));
+    let newer = (PROTOCOL_VERSION + 1, PROTOCOL_VERSION + 1);
+    let other = hello("fw2", 99, newer);
+    pair.nodes[0].notices();
+    for _ in 0..5 {
+        pair.nodes[0].receive(pair.now, from, &other);
+        pair.run(SECOND);
+    }
+    let (node, now) = (&mut pair.nodes[0], pair.now);
+    assert_eq!(node.replication.peers()[0].incompatible(now), None);
+    assert_eq!(node.notices(), []);
+    assert!(pair.have_met() && pair.is_equal(0));
+    // It is silent: then what is heard under its name is what it has become.
+    pair.now += 5 * SECOND;
+    let (node, now) = (&mut pair.nodes[0], pair.now);
+    node.receive(now, from, &other);
+    assert!(node.replication.peers()[0].incompatible(now).is_some());
+    let is_told = |notice: &PeerNotice| matches!(notice, PeerNotice::Incompatible { .. });
+    assert!(node.notices().iter().any(is_told));
+    pair.run(2 * SECOND);
+    let (node, now) = (&pair.nodes[0], pair.now);
+    assert_eq!(
+        node.replication.peers()[0].incompatible(now),
+        None,
+        "it is back"
+    );
+}
+
+#[test]
+fn who_changes_its_versions_all_the_time_is_told_of_once_a_minute() {
+    let now = start();
+    let mut node = Node::new("fw1", 1, 1, now);
+    let from = SocketAddr::from(([192, 0, 2, 2], 3780));
+    for second in 0..61 {
+        let lowest = PROTOCOL_VERSION + 1 + second % 2;
+        let hello = hello("fw2", second, (lowest, lowest));
+        node.receive(now + SECOND * u32::from(second), from, &hello);
+    }
+    assert_eq!(node.notices().len(), 2);
 }
 
 #[test]

@@ -22,6 +22,7 @@ mod rare_v1;
 pub mod reconcile;
 pub mod record;
 pub mod seal;
+mod versions;
 
 pub use bitmap::AckBitmap;
 pub use control::{Ack, Frame, Frames, Outcome, Ping, Verdict};
@@ -35,8 +36,10 @@ pub use record::{
     MARKER_RECORD_BYTES_MAX, Marker, Record, Records, TOMBSTONE_RECORD_BYTES, emit_flow,
     emit_marker, emit_tombstone,
 };
+pub use versions::Versions;
 
-/// Version of the protocol that this build speaks; a pair uses the highest that both speak.
+/// Version of the protocol that this build speaks; a pair uses the highest that both speak
+/// ([`Versions::highest_common`]).
 pub const PROTOCOL_VERSION: u8 = 1;
 
 /// Most bytes of a datagram, header included. An Ethernet frame carries 1,452 bytes of UDP over

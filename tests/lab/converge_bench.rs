@@ -20,9 +20,10 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
+use harness::room::Room;
 use harness::wait::pass;
 use harness::{Context as _, Result, bulk, ensure, missing_packages};
-use measure::{Counters, Room, Site, since};
+use measure::{Counters, Site, since};
 
 /// How long the sync link is cut.
 const CUT: Duration = Duration::from_secs(5);

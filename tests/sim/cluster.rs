@@ -12,10 +12,11 @@ use ctsyncd::flow::filter::Policy;
 use ctsyncd::replication::{Damage, LinkId, PeerNotice, ReconcileCounters, SenderCounters};
 use ctsyncd::wire::header::Kind;
 use ctsyncd::wire::seal::{ClusterKey, Keyring};
-use ctsyncd::wire::{DATAGRAM_BYTES_MAX, Epoch, Header, Identity, Name, Record, Records};
+use ctsyncd::wire::{DATAGRAM_BYTES_MAX, Epoch, Header, Identity, Name, Record, Records, Versions};
 
 use crate::kernel::{Delivery, Kernel, PORT_ID, numbered, ordered};
 use crate::links::{InFlight, Links};
+use crate::release;
 use crate::rng::Rng;
 
 /// What a cluster is like.
@@ -77,6 +78,8 @@ struct Node {
     name: Name,
     number: u8,
     runs: u64,
+    /// Its release: what it speaks. Above [`Versions::OURS`] it is one that is not written yet.
+    versions: Versions,
     /// Jobs of this run that have not ended.
     jobs: BTreeSet<JobId>,
     /// Highest term of this run.
@@ -88,9 +91,13 @@ struct Node {
 impl Node {
     /// Of its present run.
     fn identity(&self) -> Identity {
+        self.identity_of(self.runs)
+    }
+
+    fn identity_of(&self, run: u64) -> Identity {
         let mut epoch = [0; 16];
         epoch[..8].copy_from_slice(&u64::from(self.number).to_be_bytes());
-        epoch[8..].copy_from_slice(&self.runs.to_be_bytes());
+        epoch[8..].copy_from_slice(&run.to_be_bytes());
         Identity {
             name: self.name,
             epoch: Epoch(epoch),
@@ -134,6 +141,7 @@ impl Cluster {
             name: Name::new(format!("fw{at}").as_bytes()).expect("a valid name"),
             number: at as u8 + 1,
             runs: 0,
+            versions: Versions::OURS,
             jobs: BTreeSet::new(),
             term: 0,
             marked: VecDeque::new(),
@@ -287,6 +295,30 @@ impl Cluster {
         self.start(node);
     }
 
+    /// Another release is installed on a node, and the daemon is started anew.
+    pub(crate) fn install(&mut self, node: usize, versions: Versions) {
+        self.stop(node);
+        self.nodes[node].versions = versions;
+        self.start(node);
+    }
+
+    /// The version that a node speaks with another, if there is a session.
+    pub(crate) fn version(&self, node: usize, other: usize) -> Option<u8> {
+        let engine = self.nodes[node].engine.as_ref().expect("runs");
+        let name = self.nodes[other].name;
+        let mut peers = engine.peers().iter();
+        peers.find(|peer| peer.name() == name)?.version()
+    }
+
+    /// What a node holds of another is that one's table.
+    pub(crate) fn holds(&self, holder: usize, source: usize) -> bool {
+        let engine = self.nodes[holder].engine.as_ref().expect("runs");
+        let name = self.nodes[source].name;
+        let peer = engine.peers().iter().find(|peer| peer.name() == name);
+        let replica = peer.and_then(|peer| peer.replica());
+        replica.is_some_and(|replica| replica_table(replica) == self.nodes[source].kernel.flows())
+    }
+
     /// The whole node is gone for good: nothing leaves it any more.
     pub(crate) fn crash(&mut self, node: usize) {
         self.stop(node);
@@ -433,6 +465,7 @@ impl Cluster {
         let settings = EngineSettings {
             name: node.name,
             epoch,
+            versions: node.versions,
             hash_key: HashKey([self.rng.next(), 1]),
             secret: HashKey([self.rng.next(), 2]),
             policy: Policy::Everything,
@@ -525,6 +558,9 @@ impl Cluster {
             link,
             mut datagram,
         } = arrived;
+        if release::speaks_2(self.nodes[to].versions) {
+            self.read_version_2(from, to, &mut datagram);
+        }
         let name = self.nodes[from].name;
         let Some(engine) = &mut self.nodes[to].engine else {
             return;
@@ -547,6 +583,15 @@ impl Cluster {
             self.check_proof(from, to, (header.session, header.number));
         }
         self.drain(to);
+    }
+
+    /// What a node of the next release does before its core sees a datagram.
+    fn read_version_2(&self, from: usize, to: usize, datagram: &mut Vec<u8>) {
+        let (from, to) = (&self.nodes[from], self.nodes[to].identity());
+        // It may be from a run that is over.
+        let runs = (1..=from.runs).rev();
+        let keys = runs.map(|run| cluster_key().session(&from.identity_of(run), &to));
+        release::read(keys, datagram);
     }
 
     /// A datagram that the network has damaged before it comes whole: it must change nothing.
@@ -619,6 +664,10 @@ impl Cluster {
             .chain((0..self.nodes.len()).filter(|&other| other != at))
             .map(|node| self.nodes[node].identity())
             .collect();
+        let others: Vec<_> = (self.nodes.iter().enumerate())
+            .filter(|&(other, _)| other != at)
+            .map(|(_, node)| (node.identity(), node.versions))
+            .collect();
         let seed = self.options.seed;
         let node = &mut self.nodes[at];
         let Some(engine) = &mut node.engine else {
@@ -641,6 +690,15 @@ impl Cluster {
                     is_true,
                     "seed {seed}: a marker tells what the kernel does not"
                 );
+            }
+            if release::speaks_2(node.versions) {
+                let partners = others.iter().filter_map(|&(identity, versions)| {
+                    let mut peers = engine.peers().iter();
+                    let peer = peers.find(|peer| peer.name() == identity.name)?;
+                    let key = cluster_key().session(&identities[0], &identity);
+                    (peer.version() == Some(2)).then_some((key, versions))
+                });
+                release::write(partners, &mut out);
             }
             for to in (0..self.options.nodes).filter(|&to| to != at) {
                 let copies = 1 + u32::from(self.rng.percent(self.options.duplicate_percent));

@@ -8,9 +8,11 @@
 mod cluster;
 mod kernel;
 mod links;
+mod release;
 mod rng;
 #[cfg(feature = "broken-rules")]
 mod rules;
+mod upgrade;
 
 use std::time::Duration;
 

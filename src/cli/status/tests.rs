@@ -135,6 +135,7 @@ fn standby() -> Status {
             name: "fw1".into(),
             state: PeerState::Streaming,
             cause: None,
+            version: Some(1),
             link: Some("eth2".into()),
             links: vec![],
             silent_ms: 120,
@@ -176,6 +177,7 @@ fn active_in_trouble() -> Status {
         name: "fw2".into(),
         state: PeerState::Silent,
         cause: Some("nothing heard since 00:14".into()),
+        version: Some(1),
         link: None,
         links: [
             ("eth2 225.0.0.50:3780", PathState::Silent),

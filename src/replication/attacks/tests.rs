@@ -5,7 +5,7 @@ use crate::flow::{EventKind, Flow, FlowEvent, Present, Rare, Tuple};
 use crate::replication::*;
 use crate::wire::seal::ClusterKey;
 use crate::wire::seal::SealError;
-use crate::wire::{Epoch, Name};
+use crate::wire::{Epoch, Name, Versions};
 
 const MILLI: Duration = Duration::from_millis(1);
 
@@ -23,6 +23,7 @@ impl Node {
                 name: Name::new(name.as_bytes()).expect("a literal name"),
                 epoch: Epoch([epoch; 16]),
             },
+            versions: Versions::OURS,
             keyring: key.map(|primary| Keyring {
                 primary,
                 other: None,

@@ -16,7 +16,7 @@ use crate::replication::keys::SessionKeys;
 use crate::replication::session::{Session, Terms};
 use crate::replication::{Circumstances, Origin, TELL_INTERVAL};
 use crate::rules::{Rule, holds};
-use crate::wire::{Epoch, Greeting, Identity, PROTOCOL_VERSION};
+use crate::wire::{Epoch, Greeting, Identity};
 
 /// Epochs that were left and are never accepted again (rule S4).
 pub(super) const RETIRED_MAX: usize = 64;
@@ -35,9 +35,11 @@ impl Peer {
         who: Who,
         local: &Local,
     ) -> Option<Greeting> {
-        if !self.is_compatible(who) || self.is_retired(at.now, who.epoch) {
+        // What a run that was left says, or a recording of it, counts for nothing.
+        if self.is_retired(at.now, who.epoch) {
             return None;
         }
+        self.common_version(at.now, who)?;
         let current = self.session.as_mut().filter(|held| held.epoch == who.epoch);
         if let Some(session) = current {
             // Known on another link: from now on that link is watched as well. A recording cannot
@@ -82,9 +84,10 @@ impl Peer {
         greeting: &Greeting,
         local: &mut Local,
     ) -> Option<Greeting> {
-        if !self.is_compatible(who) || self.is_retired(at.now, who.epoch) {
+        if self.is_retired(at.now, who.epoch) {
             return None;
         }
+        let version = self.common_version(at.now, who)?;
         let is_current = self
             .session
             .as_ref()
@@ -93,7 +96,7 @@ impl Peer {
             || !holds(Rule::S4Challenge);
         let is_accepted = is_echo && !is_current;
         if is_accepted {
-            self.accept(at, origin, who.epoch, greeting, local);
+            self.accept(at, origin, (who.epoch, version), greeting, local);
         }
         (is_accepted || greeting.echo.is_none())
             .then(|| self.greeting(who.epoch, Some(greeting.challenge), local))
@@ -103,7 +106,7 @@ impl Peer {
         &mut self,
         at: Circumstances,
         origin: Origin,
-        epoch: Epoch,
+        (epoch, version): (Epoch, u8),
         greeting: &Greeting,
         local: &mut Local,
     ) {
@@ -119,6 +122,7 @@ impl Peer {
             theirs: greeting.session,
             have: greeting.have,
             window: greeting.window,
+            version,
         };
         self.accepted += 1;
         let replication = &self.settings.replication;
@@ -174,8 +178,8 @@ impl Peer {
             window: ours.window,
             flows: local.digest().flows(),
             hash_key: local.hash_key().0,
-            version_min: PROTOCOL_VERSION,
-            version_max: PROTOCOL_VERSION,
+            version_min: ours.versions.min,
+            version_max: ours.versions.max,
             features: 0,
         }
     }
@@ -213,21 +217,31 @@ impl Peer {
         is_retired
     }
 
-    fn is_compatible(&mut self, who: Who) -> bool {
-        let (min, max) = who.versions;
-        if (min..=max).contains(&PROTOCOL_VERSION) {
+    /// The version to use with a run; `None` if there is none, which is remembered for `status` and
+    /// told now and then.
+    ///
+    /// While the session with another run is heard, that one is the peer: a hello of a run that was
+    /// tried and taken back, or a recording of it, says nothing about it.
+    fn common_version(&mut self, now: Instant, who: Who) -> Option<u8> {
+        let ours = self.settings.replication.versions;
+        let common = ours.highest_common(who.versions);
+        if common.is_some() {
             self.incompatible = None;
-            return true;
+        } else if self.session.is_none() || self.is_silent(now) {
+            self.incompatible = Some((who.versions, now));
+            let is_told = self
+                .incompatible_told_at
+                .is_some_and(|told| now < told + TELL_INTERVAL);
+            if !is_told {
+                self.incompatible_told_at = Some(now);
+                let versions = (who.versions.min, who.versions.max);
+                self.notify(PeerNotice::Incompatible {
+                    name: self.name,
+                    versions,
+                });
+            }
         }
-        if self.incompatible != Some(who.versions) {
-            self.incompatible = Some(who.versions);
-            let versions = who.versions;
-            self.notify(PeerNotice::Incompatible {
-                name: self.name,
-                versions,
-            });
-        }
-        false
+        common
     }
 }
 

@@ -10,7 +10,6 @@
 
 #[path = "../harness/mod.rs"]
 mod harness;
-mod replication;
 mod story;
 mod verdict;
 mod view;
@@ -20,8 +19,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
-use harness::{Result, missing_packages, wait};
-use tokio::signal::unix::{SignalKind, signal};
+use harness::{Result, missing_packages, signals, wait};
 
 /// What replicates between the firewalls.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -84,44 +82,8 @@ fn run(arguments: &Arguments) -> Result<bool> {
         "no {}: build it first (make demo does)",
         arguments.binary.display()
     );
-    listen_for_signals()?;
+    signals::listen()?;
     story::tell(arguments)
-}
-
-/// Ctrl-C and its kin make every wait of the story end; the guards then clean up.
-fn listen_for_signals() -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    let mut signals = {
-        let _inside = runtime.enter();
-        [
-            SignalKind::interrupt(),
-            SignalKind::terminate(),
-            SignalKind::hangup(),
-        ]
-        .map(signal)
-        .into_iter()
-        .collect::<std::io::Result<Vec<_>>>()?
-    };
-    std::thread::Builder::new()
-        .name("signals".to_owned())
-        .spawn(move || {
-            runtime.block_on(async move {
-                let [interrupt, terminate, hangup] = &mut signals[..] else {
-                    return;
-                };
-                loop {
-                    tokio::select! {
-                        _ = interrupt.recv() => {}
-                        _ = terminate.recv() => {}
-                        _ = hangup.recv() => {}
-                    }
-                    wait::cancel();
-                }
-            });
-        })?;
-    Ok(())
 }
 
 fn complain(text: &str) {

@@ -3,14 +3,14 @@
 use std::time::{Duration, Instant};
 
 use super::harness::process::Process;
+use super::harness::replication::{Counts, Replication, What};
 use super::harness::services::keepalived;
 use super::harness::topology::{INSIDE_VIP, Lab, OUTSIDE_VIP};
 use super::harness::traffic::{Kind, Spec, Traffic};
 use super::harness::wait::{await_until, pass};
 use super::harness::watch::Watch;
 use super::harness::{Result, bail, bulk};
-use super::replication::{Counts, Replication};
-use super::verdict::{Moment, pronounce};
+use super::verdict::{Moment, pronounce, takeover};
 use super::view::{CELL, Light, Scene, View};
 use super::{Arguments, Peer};
 
@@ -47,7 +47,15 @@ pub(crate) fn tell(arguments: &Arguments) -> Result<bool> {
             .command("ip")
             .args(["-o", "monitor", "address"]),
     )?;
-    let replication = Replication::start(&lab, peer, &arguments.binary)?;
+    let what = match peer {
+        Peer::Ctsyncd => What::Ctsyncd {
+            binary: &arguments.binary,
+            more: "",
+        },
+        Peer::Conntrackd => What::Conntrackd,
+        Peer::None => What::Nothing,
+    };
+    let replication = Replication::start(&lab, what)?;
     view.step("starting keepalived on fw1, then on fw2");
     let _first = keepalived(lab.node(1), replication.notify())?;
     await_until("fw1 takes the addresses", LIMIT, || {
@@ -128,7 +136,7 @@ pub(crate) fn tell(arguments: &Arguments) -> Result<bool> {
     });
     moments.push(Moment {
         after: filled.reached().map(|reached| reached - cut),
-        what: replication.takeover()?,
+        what: takeover(&replication)?,
     });
     if outcome.alive > 0 {
         moments.push(Moment {
@@ -196,7 +204,7 @@ impl Stage<'_> {
     }
 
     fn look(&mut self) -> Result<()> {
-        self.counts = self.replication.counts(self.lab)?;
+        self.counts = self.replication.counts(self.lab, 1)?;
         if self.lights[1] == Light::Standby && self.lab.node(2).has_address()? {
             self.lights[1] = Light::Active;
         }

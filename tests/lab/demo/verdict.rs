@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::Peer;
+use super::harness::Result;
+use super::harness::replication::Replication;
+use super::harness::services::number;
 use super::harness::traffic::Outcome;
 use super::view::put;
 
@@ -61,4 +66,39 @@ pub(crate) fn pronounce(
     text.push('\n');
     put(&text);
     right
+}
+
+/// What fw2 did when it was told to take over, in words.
+pub(crate) fn takeover(replication: &Replication) -> Result<String> {
+    Ok(match replication {
+        Replication::Ctsyncd([_, two]) => committed(&two.status()?),
+        Replication::Conntrackd { .. } => "fw2's kernel has the flows (conntrackd -c)".to_owned(),
+        Replication::Nothing => "fw2's kernel never has the flows: nobody told it".to_owned(),
+    })
+}
+
+/// The outcome of the last commit, from a status.
+fn committed(status: &Value) -> String {
+    let commit = |field: &str| number(status, &format!("/commit/{field}")).unwrap_or(0);
+    let failed: u64 = status["commit"]["failed"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|failed| failed["flows"].as_u64())
+        .sum();
+    let mut text = format!(
+        "fw2's kernel has the flows: commit took {} ms, {} created",
+        commit("elapsed_ms"),
+        commit("created")
+    );
+    for (flows, what) in [
+        (commit("replaced"), "replaced"),
+        (commit("already"), "already right"),
+        (failed, "failed"),
+    ] {
+        if flows > 0 {
+            text.push_str(&format!(", {flows} {what}"));
+        }
+    }
+    text
 }

@@ -7,15 +7,20 @@
 
 #![allow(
     dead_code,
+    unused_imports,
     reason = "shared by several targets, none of which uses all of it"
 )]
 
 pub(crate) mod bulk;
+pub(crate) mod ftp;
 pub(crate) mod namespace;
 pub(crate) mod netlink;
 pub(crate) mod peer;
 pub(crate) mod process;
+pub(crate) mod replication;
+pub(crate) mod room;
 pub(crate) mod services;
+pub(crate) mod signals;
 pub(crate) mod table;
 pub(crate) mod topology;
 pub(crate) mod traffic;
@@ -25,7 +30,7 @@ pub(crate) mod watch;
 use std::io::Write as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-pub(crate) use anyhow::{Context, Result, bail, ensure};
+pub(crate) use anyhow::{Context, Error, Result, bail, ensure};
 
 /// The programs the laboratory calls, and the Debian packages that have them.
 pub(crate) const TOOLS: &[(&str, &str)] = &[

@@ -39,7 +39,12 @@ pub(crate) fn keepalived(node: &Node, notify: Notify) -> Result<Process> {
         Notify::Script => KEEPALIVED.replace(NOTIFY, r#"notify "failover""#),
         Notify::Nobody => KEEPALIVED.replace(NOTIFY, ""),
     };
-    let path = node.write("keepalived.conf", &text)?;
+    keepalived_with(node, &text)
+}
+
+/// Starts keepalived on a node with a configuration.
+pub(crate) fn keepalived_with(node: &Node, text: &str) -> Result<Process> {
+    let path = node.write("keepalived.conf", text)?;
     let mut command = node.command("keepalived");
     command
         .args(["--dont-fork", "--log-console", "--log-detail", "--vrrp"])

@@ -38,6 +38,10 @@ const SEGMENTS: [(&str, &str); 3] = [("inside", "eth0"), ("outside", "eth1"), ("
 /// the firewalls. The server keeps Linux's timer.
 const CLIENT_TCP: &str = "rto_min 5s initcwnd 64";
 
+/// What makes a command one of a machine of its own: its folder, its name, then the command.
+const MACHINE: &str = r#"mount --bind "$0" /run && echo "$1" > /proc/sys/kernel/hostname \
+    && shift && exec "$@""#;
+
 /// Drop by default, new flows only from the inside, nothing that the tracker calls invalid (in
 /// `input` as well: between the move of the addresses and the end of the commit the segments of
 /// living flows reach this node's own stack, which would reset them), and everything leaves under
@@ -112,15 +116,15 @@ impl Node {
         text.parse().expect("built from literals")
     }
 
-    /// A command on this node as on a machine of its own: its network, and its own `/run`, whose
-    /// `bin` comes first in the path.
+    /// A command on this node as on a machine of its own: its network, its host name, and its own
+    /// `/run`, whose `bin` comes first in the path.
     pub(crate) fn command(&self, program: &str) -> Command {
         let mut command = self.namespace.command("unshare");
         command
-            .args(["--mount", "--propagation", "private", "--", "sh", "-c"])
-            .arg(r#"mount --bind "$0" /run && exec "$@""#)
+            .args(["--mount", "--uts", "--propagation", "private", "--"])
+            .args(["sh", "-c", MACHINE])
             .arg(&self.folder)
-            .arg(program)
+            .args([&self.name, program])
             .env(
                 "PATH",
                 "/run/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -168,14 +172,46 @@ impl Node {
         Ok(())
     }
 
+    /// Loads a ruleset.
+    pub(crate) fn load_rules(&self, text: &str) -> Result<()> {
+        self.namespace.feed("nft", &["-f", "-"], text)?;
+        Ok(())
+    }
+
     /// True if the node has the outside address.
     pub(crate) fn has_address(&self) -> Result<bool> {
+        self.has(OUTSIDE_VIP)
+    }
+
+    /// True if the node has an outside address.
+    pub(crate) fn has(&self, address: &str) -> Result<bool> {
         let text = self
             .namespace
             .output("ip", &["-brief", "address", "show", "dev", "eth1"])?;
-        Ok(text.contains(&format!("{OUTSIDE_VIP}/")))
+        Ok(text.contains(&format!("{address}/")))
     }
 }
+
+/// Where a client lives: its own addresses and its gateways.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Client {
+    /// IPv4 address, inside.
+    pub(crate) v4: &'static str,
+    /// IPv6 address, inside.
+    pub(crate) v6: &'static str,
+    /// IPv4 gateway.
+    pub(crate) gateway_v4: &'static str,
+    /// IPv6 gateway.
+    pub(crate) gateway_v6: &'static str,
+}
+
+/// The client that every laboratory has.
+const CLIENT: Client = Client {
+    v4: "192.0.2.10",
+    v6: "2001:db8:1::10",
+    gateway_v4: INSIDE_VIP,
+    gateway_v6: "2001:db8:1::1",
+};
 
 /// The whole network. Fields drop in this order: nodes end before the switch goes.
 #[derive(Debug)]
@@ -185,6 +221,7 @@ pub(crate) struct Lab {
     server: Namespace,
     switch: Namespace,
     folder: Folder,
+    number: u32,
 }
 
 impl Lab {
@@ -193,17 +230,10 @@ impl Lab {
         let number = next_number();
         let folder = Folder::create(number)?;
         let switch = Namespace::create(number, "lan")?;
-        let client = Namespace::create(number, "cli")?;
         let server = Namespace::create(number, "srv")?;
         prepare_switch(&switch)?;
 
-        prepare_host(&client)?;
-        plug(&switch, "inside", "client", &client, "eth0")?;
-        client.ip(&"address add 192.0.2.10/24 dev eth0\n\
-             address add 2001:db8:1::10/64 dev eth0 nodad\n\
-             route add default via 192.0.2.1 TCP\n\
-             route add default via 2001:db8:1::1 TCP\n"
-            .replace("TCP", CLIENT_TCP))?;
+        let client = client(number, "client", &switch, CLIENT)?;
         prepare_host(&server)?;
         plug(&switch, "outside", "server", &server, "eth0")?;
         server.ip("address add 198.51.100.10/24 dev eth0\n\
@@ -219,7 +249,13 @@ impl Lab {
             server,
             switch,
             folder,
+            number,
         })
+    }
+
+    /// A further client, under a name of at most 11 letters.
+    pub(crate) fn add_client(&self, name: &str, at: Client) -> Result<Namespace> {
+        client(self.number, name, &self.switch, at)
     }
 
     /// The firewalls, in order.
@@ -289,13 +325,18 @@ impl Lab {
 
     /// Waits until the client reaches the server through whoever is active.
     pub(crate) fn await_path(&self) -> Result<()> {
+        Self::await_path_from(&self.client)
+    }
+
+    /// Waits until a client reaches the server through whoever is active for it.
+    pub(crate) fn await_path_from(client: &Namespace) -> Result<()> {
         for address in SERVER {
             await_until(
                 "the client reaches the server",
                 Duration::from_secs(10),
                 || {
                     let arguments = ["-n", "-c", "1", "-W", "1", "-i", "0.1", address];
-                    Ok(self.client.output("ping", &arguments).is_ok())
+                    Ok(client.output("ping", &arguments).is_ok())
                 },
             )?;
         }
@@ -347,6 +388,25 @@ fn prepare_host(host: &Namespace) -> Result<()> {
         ("net/ipv6/conf/default/accept_dad", "0"),
         ("net/ipv6/conf/default/accept_ra", "0"),
     ])
+}
+
+fn client(number: u32, name: &str, switch: &Namespace, at: Client) -> Result<Namespace> {
+    let client = Namespace::create(number, name)?;
+    prepare_host(&client)?;
+    plug(switch, "inside", name, &client, "eth0")?;
+    let Client {
+        v4,
+        v6,
+        gateway_v4,
+        gateway_v6,
+    } = at;
+    client.ip(&format!(
+        "address add {v4}/24 dev eth0\n\
+         address add {v6}/64 dev eth0 nodad\n\
+         route add default via {gateway_v4} {CLIENT_TCP}\n\
+         route add default via {gateway_v6} {CLIENT_TCP}\n"
+    ))?;
+    Ok(client)
 }
 
 fn firewall(number: u32, index: u8, switch: &Namespace, folder: &Path) -> Result<Node> {

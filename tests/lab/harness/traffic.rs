@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use super::namespace::Namespace;
 use super::topology::Lab;
 use super::wait::{await_until, pass};
 use super::{Context as _, Result};
@@ -30,6 +31,28 @@ pub(crate) enum Kind {
     Tcp,
     /// UDP streams.
     Udp,
+}
+
+/// Which of the connections.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Which {
+    /// All.
+    All,
+    /// Over IPv4.
+    V4,
+    /// Over IPv6.
+    V6,
+}
+
+impl Which {
+    /// True for the connection of a number: they take turns.
+    fn has(self, number: usize) -> bool {
+        match self {
+            Self::All => true,
+            Self::V4 => number.is_multiple_of(2),
+            Self::V6 => !number.is_multiple_of(2),
+        }
+    }
 }
 
 /// How much is said.
@@ -65,8 +88,12 @@ struct Shared {
     start: Instant,
     connections: Vec<Connection>,
     answers: AtomicU64,
+    /// Lines sent in full.
+    sent: AtomicU64,
     /// The moment from which gaps and returns count; 0: none.
     mark: AtomicU64,
+    /// Nothing is said for now.
+    paused: AtomicBool,
     failed: AtomicBool,
 }
 
@@ -127,7 +154,12 @@ pub(crate) struct Outcome {
 impl Traffic {
     /// Starts the server and the client, and waits until every connection has been answered.
     pub(crate) fn start(lab: &Lab, spec: Spec) -> Result<Self> {
-        let traffic = Self::launch(lab, spec)?;
+        Self::start_from(lab, lab.client(), PORT, spec)
+    }
+
+    /// Likewise, from another client and to another port of the server.
+    pub(crate) fn start_from(lab: &Lab, client: &Namespace, port: u16, spec: Spec) -> Result<Self> {
+        let traffic = Self::launch(lab, client, port, spec)?;
         await_until("every connection talks", CONNECT * 2, || {
             anyhow::ensure!(
                 !traffic.shared.failed.load(Ordering::Relaxed),
@@ -138,15 +170,16 @@ impl Traffic {
         Ok(traffic)
     }
 
-    /// Starts the server and the client.
-    pub(crate) fn launch(lab: &Lab, spec: Spec) -> Result<Self> {
+    fn launch(lab: &Lab, client: &Namespace, port: u16, spec: Spec) -> Result<Self> {
         let shared = Arc::new(Shared {
             start: Instant::now(),
             connections: (0..spec.connections)
                 .map(|_| Connection::default())
                 .collect(),
             answers: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
             mark: AtomicU64::new(0),
+            paused: AtomicBool::new(false),
             failed: AtomicBool::new(false),
         });
         let (stop, stopped) = watch::channel(());
@@ -154,14 +187,18 @@ impl Traffic {
         let server = {
             let (stopped, shared) = (stopped.clone(), Arc::clone(&shared));
             lab.server()
-                .spawn(move || ends::run(&shared, ends::serve(spec.kind, ready, stopped)))?
+                .spawn(move || ends::run(&shared, ends::serve(spec.kind, port, ready, stopped)))?
         };
         // The listeners stand before the first client calls.
         is_ready.recv().context("the server did not come up")?;
         let client = {
             let shared = Arc::clone(&shared);
-            lab.client()
-                .spawn(move || ends::run(&shared, ends::call(spec, Arc::clone(&shared), stopped)))?
+            client.spawn(move || {
+                ends::run(
+                    &shared,
+                    ends::call(spec, port, Arc::clone(&shared), stopped),
+                )
+            })?
         };
         Ok(Self {
             shared,
@@ -182,6 +219,16 @@ impl Traffic {
     /// Answers so far.
     pub(crate) fn answers(&self) -> u64 {
         self.shared.answers.load(Ordering::Relaxed)
+    }
+
+    /// Says nothing from now on; answers still come.
+    pub(crate) fn pause(&self) {
+        self.shared.paused.store(true, Ordering::Relaxed);
+    }
+
+    /// Lines sent so far, whether or not they were answered.
+    pub(crate) fn sent(&self) -> u64 {
+        self.shared.sent.load(Ordering::Relaxed)
     }
 
     /// Connections that were answered a moment ago.
@@ -213,10 +260,20 @@ impl Traffic {
 
     /// What became of the connections since the mark.
     pub(crate) fn outcome(&self) -> Outcome {
+        self.outcome_of(Which::All)
+    }
+
+    /// What became of some of the connections since the mark.
+    pub(crate) fn outcome_of(&self, which: Which) -> Outcome {
+        let all = self.shared.connections.iter().enumerate();
+        let connections = || {
+            let some = all.clone().filter(|&(number, _)| which.has(number));
+            some.map(|(_, connection)| connection)
+        };
         let mark = self.shared.mark.load(Ordering::Relaxed);
         let since = self.shared.now().saturating_sub(micros(TALKING));
         let mut outcome = Outcome {
-            connections: self.shared.connections.len(),
+            connections: connections().count(),
             alive: 0,
             reset: 0,
             silent: 0,
@@ -224,7 +281,7 @@ impl Traffic {
             first_back: None,
             last_back: None,
         };
-        for connection in &self.shared.connections {
+        for connection in connections() {
             let back = connection.back.load(Ordering::Relaxed);
             if connection.state.load(Ordering::Relaxed) == ENDED {
                 outcome.reset += 1;

@@ -12,7 +12,7 @@ use tokio::time::{MissedTickBehavior, interval, interval_at, timeout};
 
 use super::super::Result;
 use super::super::topology::SERVER;
-use super::{CONNECT, Connection, ENDED, Kind, OPEN, PORT, Shared, Spec};
+use super::{CONNECT, Connection, ENDED, Kind, OPEN, Shared, Spec};
 
 /// Length of a line: microseconds in digits, and a line feed.
 const LINE: usize = 16;
@@ -35,11 +35,12 @@ pub(super) fn run(shared: &Shared, end: impl Future<Output = Result<()>>) -> Res
 /// Echoes until told to stop.
 pub(super) async fn serve(
     kind: Kind,
+    port: u16,
     ready: std::sync::mpsc::Sender<()>,
     mut stopped: watch::Receiver<()>,
 ) -> Result<()> {
     for address in SERVER {
-        let address = SocketAddr::new(address.parse::<IpAddr>()?, PORT);
+        let address = SocketAddr::new(address.parse::<IpAddr>()?, port);
         match kind {
             Kind::Tcp => {
                 let listener = TcpListener::bind(address).await?;
@@ -84,12 +85,13 @@ async fn echo(mut stream: TcpStream) -> std::io::Result<()> {
 /// Talks on every connection until told to stop.
 pub(super) async fn call(
     spec: Spec,
+    port: u16,
     shared: Arc<Shared>,
     mut stopped: watch::Receiver<()>,
 ) -> Result<()> {
     for index in 0..spec.connections {
         let shared = Arc::clone(&shared);
-        let server = SocketAddr::new(SERVER[index % SERVER.len()].parse::<IpAddr>()?, PORT);
+        let server = SocketAddr::new(SERVER[index % SERVER.len()].parse::<IpAddr>()?, port);
         tokio::spawn(async move {
             let connection = &shared.connections[index];
             // Spread over the interval, so that the load is even and not a burst.
@@ -128,11 +130,19 @@ async fn talk(
         tokio::select! {
             _ = ticks.tick() => {
                 if written == LINE {
+                    if shared.paused.load(Ordering::Relaxed) {
+                        continue;
+                    }
                     (outgoing, written) = (line(shared.now()), 0);
                 }
                 // A stalled connection fills its buffer; then a line is left out, not waited for.
                 match writing.try_write(&outgoing[written..]) {
-                    Ok(length) => written += length,
+                    Ok(length) => {
+                        written += length;
+                        if written == LINE {
+                            shared.sent.fetch_add(1, Ordering::Relaxed);
+                        }
+                    }
                     Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
                     Err(error) => return Err(error.into()),
                 }
@@ -170,7 +180,12 @@ async fn stream(
         // A refusal that ICMP brought belongs to an earlier line; UDP goes on.
         tokio::select! {
             _ = ticks.tick() => {
-                let _ = socket.try_send(&line(shared.now()));
+                if shared.paused.load(Ordering::Relaxed) {
+                    continue;
+                }
+                if socket.try_send(&line(shared.now())).is_ok() {
+                    shared.sent.fetch_add(1, Ordering::Relaxed);
+                }
             }
             length = socket.recv(&mut buffer) => {
                 if length.is_ok_and(|length| length == LINE) {
