@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+mod commit_options;
+
 use super::*;
 use crate::cache::HashKey;
-use crate::ctnetlink::cta::{IPCTNL_MSG_CT_DELETE, IPCTNL_MSG_CT_GET};
+use crate::ctnetlink::cta::{IPCTNL_MSG_CT_DELETE, IPCTNL_MSG_CT_GET, NLM_F_CREATE};
 use crate::ctnetlink::message::{MessageKind, messages};
 use crate::ctnetlink::request::{Answer, Outcome};
 use crate::engine::status::PeerState;
@@ -47,9 +49,10 @@ fn told(kind: EventKind, flow: Flow) -> FlowEvent {
 enum Asked {
     Create(u16),
     Delete(u16),
+    Update(u16),
     Get,
 }
-use Asked::{Create, Delete, Get};
+use Asked::{Create, Delete, Get, Update};
 
 /// A batch that waits for its answer.
 #[derive(Debug)]
@@ -202,6 +205,7 @@ fn read(bytes: &[u8], first_seq: u32) -> Vec<Asked> {
         match message.kind {
             MessageKind::Conntrack(IPCTNL_MSG_CT_GET) => Get,
             MessageKind::Conntrack(IPCTNL_MSG_CT_DELETE) => Delete(source_port(message.bytes)),
+            _ if message.flags & NLM_F_CREATE == 0 => Update(source_port(message.bytes)),
             _ => Create(source_port(message.bytes)),
         }
     });
