@@ -12,6 +12,7 @@ mod harness;
 
 mod commands;
 mod commit;
+mod commit_options;
 mod failover;
 mod links;
 mod mirror;
