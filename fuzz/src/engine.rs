@@ -81,7 +81,7 @@ fn step(pair: &mut Pair, kind: u8, argument: &[u8]) {
         }
         COMMAND => {
             let commands = [
-                Command::Commit,
+                Command::Commit { from: Vec::new() },
                 Command::Promote,
                 Command::Demote,
                 Command::FlushReplicas,

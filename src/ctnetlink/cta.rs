@@ -219,3 +219,5 @@ pub const IP_CT_TCP_FLAG_SACK_PERM: u8 = 0x02;
 pub const IP_CT_TCP_FLAG_CLOSE_INIT: u8 = 0x04;
 /// `IP_CT_TCP_FLAG_BE_LIBERAL`: packets outside of the window pass.
 pub const IP_CT_TCP_FLAG_BE_LIBERAL: u8 = 0x08;
+/// `IP_CT_TCP_FLAG_MAXACK_SET`: a packet of the direction was judged to be in the window.
+pub const IP_CT_TCP_FLAG_MAXACK_SET: u8 = 0x20;

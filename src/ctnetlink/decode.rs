@@ -93,8 +93,9 @@ fn decode_flow(
                 event.present.0 |= Present::TIMEOUT;
             }
             cta::CTA_PROTOINFO => {
-                event.flow.proto = proto_info(&attr)?;
-                event.present.0 |= Present::PROTOINFO;
+                let (proto, judged) = proto_info(&attr)?;
+                event.flow.proto = proto;
+                event.present.0 |= Present::PROTOINFO | judged;
             }
             _ => event.present.0 |= rare(&attr, &mut event.rare)?,
         }
@@ -231,22 +232,29 @@ fn proto(attr: &Attr<'_>, tuple: &mut Tuple) -> Result<(), DecodeError> {
     Ok(())
 }
 
-fn proto_info(attr: &Attr<'_>) -> Result<ProtoInfo, DecodeError> {
+/// The state, and which directions of TCP were judged (bits of [`Present`]).
+fn proto_info(attr: &Attr<'_>) -> Result<(ProtoInfo, u16), DecodeError> {
     let mut info = ProtoInfo::None;
+    let mut judged = 0;
     for attr in attr.nest() {
         let attr = attr?;
         match attr.kind {
-            cta::CTA_PROTOINFO_TCP => info = ProtoInfo::Tcp(tcp(&attr)?),
+            cta::CTA_PROTOINFO_TCP => {
+                let tcp;
+                (tcp, judged) = self::tcp(&attr)?;
+                info = ProtoInfo::Tcp(tcp);
+            }
             cta::CTA_PROTOINFO_SCTP => info = ProtoInfo::Sctp(sctp(&attr)?),
             cta::CTA_PROTOINFO_DCCP => info = ProtoInfo::Dccp(dccp(&attr)?),
             _ => {}
         }
     }
-    Ok(info)
+    Ok((info, judged))
 }
 
-fn tcp(attr: &Attr<'_>) -> Result<TcpInfo, DecodeError> {
+fn tcp(attr: &Attr<'_>) -> Result<(TcpInfo, u16), DecodeError> {
     let mut info = TcpInfo::default();
+    let (mut orig, mut reply) = (0, 0);
     for attr in attr.nest() {
         let attr = attr?;
         match attr.kind {
@@ -254,17 +262,19 @@ fn tcp(attr: &Attr<'_>) -> Result<TcpInfo, DecodeError> {
             cta::CTA_PROTOINFO_TCP_WSCALE_ORIGINAL => info.wscale_orig = attr.u8()?,
             cta::CTA_PROTOINFO_TCP_WSCALE_REPLY => info.wscale_reply = attr.u8()?,
             // Value and mask; the mask of what the kernel sends is 0.
-            cta::CTA_PROTOINFO_TCP_FLAGS_ORIGINAL => info.flags_orig = tcp_flags(&attr)?,
-            cta::CTA_PROTOINFO_TCP_FLAGS_REPLY => info.flags_reply = tcp_flags(&attr)?,
+            cta::CTA_PROTOINFO_TCP_FLAGS_ORIGINAL => [orig, _] = attr.array()?,
+            cta::CTA_PROTOINFO_TCP_FLAGS_REPLY => [reply, _] = attr.array()?,
             _ => {}
         }
     }
-    Ok(info)
-}
-
-fn tcp_flags(attr: &Attr<'_>) -> Result<u8, DecodeError> {
-    let [value, _mask] = attr.array()?;
-    Ok(value & TcpInfo::FLAGS_KEPT)
+    info.flags_orig = orig & TcpInfo::FLAGS_KEPT;
+    info.flags_reply = reply & TcpInfo::FLAGS_KEPT;
+    let judged = |flags: u8, bit: u16| match flags & cta::IP_CT_TCP_FLAG_MAXACK_SET {
+        0 => 0,
+        _ => bit,
+    };
+    let judged = judged(orig, Present::ORIG_JUDGED) | judged(reply, Present::REPLY_JUDGED);
+    Ok((info, judged))
 }
 
 fn sctp(attr: &Attr<'_>) -> Result<SctpInfo, DecodeError> {

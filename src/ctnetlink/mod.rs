@@ -14,6 +14,7 @@ pub mod attr;
 pub mod cta;
 pub mod decode;
 pub mod encode;
+pub mod host;
 pub mod message;
 pub mod request;
 

@@ -39,8 +39,12 @@ async fn carry_out(asker: &Asker, request: Request) -> Result<Value, String> {
             Reply::Stats(stats) => Ok(nest(stats)),
             _ => Err(UNEXPECTED.into()),
         },
-        Request::Commit => match run(asker, Command::Commit).await? {
+        Request::Commit { from } => match run(asker, Command::Commit { from }).await? {
             JobResult::Committed(status) => to_value(&status),
+            _ => Err(UNEXPECTED.into()),
+        },
+        Request::DryRun { from } => match run(asker, Command::DryRun { from }).await? {
+            JobResult::Foreseen(foreseen) => to_value(&foreseen),
             _ => Err(UNEXPECTED.into()),
         },
         Request::Promote => change_role(asker, Command::Promote).await,
@@ -103,7 +107,10 @@ async fn run(asker: &Asker, command: Command) -> Result<JobResult, String> {
 async fn change_role(asker: &Asker, command: Command) -> Result<Value, String> {
     let commit = match run(asker, command).await? {
         JobResult::Committed(status) => to_value(&status)?,
-        JobResult::Flushed { .. } | JobResult::Done | JobResult::Failed(_) => Value::Null,
+        JobResult::Foreseen(_)
+        | JobResult::Flushed { .. }
+        | JobResult::Done
+        | JobResult::Failed(_) => Value::Null,
     };
     let mut value = role(asker).await?;
     value["commit"] = commit;
@@ -126,7 +133,10 @@ async fn flush(asker: &Asker, what: FlushWhat) -> Result<Value, String> {
         JobResult::Flushed { deleted, failed } => Err(format!(
             "{failed} flows could not be deleted from the kernel; {deleted} were"
         )),
-        JobResult::Committed(_) | JobResult::Done | JobResult::Failed(_) => flows(asker).await,
+        JobResult::Committed(_)
+        | JobResult::Foreseen(_)
+        | JobResult::Done
+        | JobResult::Failed(_) => flows(asker).await,
     }
 }
 

@@ -13,7 +13,16 @@ pub enum Command {
     /// `Reply::Stats`.
     Stats,
     /// Put the replicas into the kernel. `Reply::Started`.
-    Commit,
+    Commit {
+        /// Only those of the peers with these names; none: of all whose word counts.
+        from: Vec<String>,
+    },
+    /// Say what a commit or a promotion would do now, and change nothing. `Reply::Started`, which
+    /// ends in `JobResult::Foreseen`.
+    DryRun {
+        /// As of a commit.
+        from: Vec<String>,
+    },
     /// Become active. `Reply::Started`.
     Promote,
     /// Become standby. `Reply::Done`.

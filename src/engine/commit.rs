@@ -1,5 +1,5 @@
-//! The commit: the flows of the replicas into the kernel, masters before their children,
-//! translated flows first.
+//! The commit: the flows of the replicas into the kernel in the order of their worth, masters
+//! before their children.
 //!
 //! It merges. A flow that the kernel has, as it should be and tracked since this node last lost
 //! the active role, is left alone: it is as new as the replica or newer. One that differs, or that
@@ -10,28 +10,43 @@ use std::collections::BTreeMap;
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use super::batch::{Batches, Writing};
+use super::batch::Batches;
+use super::needs::{Lost, Needs};
 use super::orphans::Orphans;
 use super::restore::{Failure, Message, Restore, Verdict};
+use super::room::RoomLeft;
 use super::status::{CommitStatus, FailedFlows};
-use crate::cache::{Local, Replica, Secs, Slot};
+use crate::cache::{Local, Replica, Secs};
+use crate::ctnetlink::encode::{self, Ack};
+use crate::ctnetlink::host::Rules;
 use crate::ctnetlink::request::{Answer, KernelRequest};
-use crate::flow::{Flow, Rare};
+use crate::flow::{Flow, Rare, Status};
 use crate::replication::Peer;
 use crate::wire::Name;
 
-/// Slots of a replica that one step looks at: well under a millisecond.
-const SLOTS_PER_STEP: u32 = 8_192;
+mod walk;
 
-/// Order in which the flows of a replica go.
-const PASSES: [Pass; 3] = [Pass::Translated, Pass::Plain, Pass::Children];
+use walk::{Counting, SLOTS_PER_STEP, Step, Walk};
+
+/// Order in which the flows of a replica go: what is worth most first, for there may not be room
+/// for all, and packets may not wait. A pass is a walk over the slab, some 2 ms for 200,000 flows
+/// of which none is due.
+const PASSES: [Pass; 4] = [
+    Pass::Translated,
+    Pass::Plain,
+    Pass::Unassured,
+    Pass::Children,
+];
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Pass {
-    /// Flows without a master that are translated: without their entry they break at once.
+    /// Assured and translated flows without a master: without their entry they break at once.
     Translated,
-    /// The other flows without a master.
+    /// The other assured flows without a master.
     Plain,
+    /// Flows without a master that have not been answered yet, or that the kernel would let go
+    /// first.
+    Unassured,
     /// Flows of an expectation, whose masters are there by now.
     Children,
 }
@@ -40,6 +55,8 @@ impl Pass {
     fn of(flow: &Flow, rare: Option<&Rare>) -> Self {
         if rare.is_some_and(|rare| rare.master.is_some()) {
             Self::Children
+        } else if !flow.status.has(Status::ASSURED) {
+            Self::Unassured
         } else if flow.is_nat() {
             Self::Translated
         } else {
@@ -61,16 +78,11 @@ pub(super) struct Commit {
     failed: BTreeMap<Failure, u64>,
     is_cancelled: bool,
     status: CommitStatus,
-}
-
-/// A walk over a part of one replica.
-#[derive(Debug)]
-struct Walk {
-    peer: Name,
-    pass: Option<Pass>,
-    /// Only flows with a higher stamp than this: what came in while the commit ran.
-    above: u64,
-    slot: u32,
+    needs: Needs,
+    lost: Lost,
+    rules: Rules,
+    /// As last seen.
+    room: RoomLeft,
 }
 
 /// What a commit needs of the engine.
@@ -79,6 +91,7 @@ pub(super) struct Around<'a> {
     pub(super) local: &'a mut Local,
     pub(super) era: u8,
     pub(super) peers: &'a [Peer],
+    pub(super) room: &'a mut RoomLeft,
     pub(super) now: Instant,
     pub(super) secs: Secs,
     pub(super) grace_secs: u32,
@@ -87,7 +100,7 @@ pub(super) struct Around<'a> {
 impl Commit {
     /// A commit of the replicas of some peers, the first first: where two have a flow, its word
     /// counts.
-    pub(super) fn new(peers: &[&Peer], now: Instant) -> Self {
+    pub(super) fn new(peers: &[&Peer], rules: Rules, now: Instant) -> Self {
         let mut total = 0;
         let mut first = Vec::new();
         let mut last = Vec::new();
@@ -127,14 +140,18 @@ impl Commit {
                 total,
                 ..CommitStatus::default()
             },
+            needs: Needs::default(),
+            lost: Lost::default(),
+            rules,
+            room: RoomLeft::default(),
         }
     }
 
     /// True while a batch could be written without waiting for the kernel.
     pub(super) fn is_hungry(&self) -> bool {
         let may_walk = !self.walks.is_empty() && !self.waits_for_masters();
-        let may_try_orphans = self.is_settled() && !self.orphans.is_empty();
-        self.batches.has_room() && (may_walk || !self.again.is_empty() || may_try_orphans)
+        let may_look = self.is_settled() && (self.lost.wants_look() || !self.orphans.is_empty());
+        self.batches.has_room() && (may_walk || !self.again.is_empty() || may_look)
     }
 
     /// Every flow but the orphans has its outcome.
@@ -152,7 +169,7 @@ impl Commit {
 
     /// True when there is nothing left to do.
     pub(super) fn is_done(&self) -> bool {
-        self.is_settled() && self.orphans.is_empty()
+        self.is_settled() && self.orphans.is_empty() && !self.lost.wants_look()
     }
 
     /// Does nothing more than what is under way.
@@ -160,6 +177,7 @@ impl Commit {
         self.walks.clear();
         self.again.clear();
         self.orphans.clear();
+        self.lost = Lost::default();
         self.is_cancelled = true;
     }
 
@@ -172,13 +190,17 @@ impl Commit {
     pub(super) fn status(&self, now: Instant) -> CommitStatus {
         let elapsed = now.saturating_duration_since(self.began);
         let failed = self.failed.iter().map(|(failure, &flows)| FailedFlows {
-            reason: failure.reason(),
+            reason: failure.reason(&self.room, flows),
             flows,
         });
+        let mut missing = self.needs.missing(self.rules);
+        missing.extend(self.lost.missing());
         CommitStatus {
             running: !self.is_done(),
             elapsed_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
             failed: failed.collect(),
+            without_labels: self.lost.without_labels(),
+            missing,
             ..self.status.clone()
         }
     }
@@ -216,24 +238,43 @@ impl Commit {
                 peer.replica()
             });
             let before: Vec<&Replica> = before.collect();
-            match walk.step(
-                &mut around,
-                &before,
-                &mut slots,
-                &mut batch,
-                &mut self.status,
-            ) {
+            let mut count = Counting {
+                status: &mut self.status,
+                needs: &mut self.needs,
+                no_room: 0,
+            };
+            let step = walk.step(&mut around, &before, &mut slots, &mut batch, &mut count);
+            if count.no_room > 0 {
+                *self.failed.entry(Failure::TableFull).or_default() += count.no_room;
+            }
+            match step {
                 Step::Over => {
                     self.walks.pop_front();
                 }
                 Step::Enough => break,
             }
         }
+        let is_settled = self.walks.is_empty() && self.again.is_empty() && self.batches.is_empty();
+        if is_settled
+            && batch.is_empty()
+            && let Some(flow) = self.lost.take_look()
+        {
+            batch.push(Message::Look, |out, seq| {
+                encode::get(out, seq, Ack::None, &flow);
+            });
+        }
+        self.room = *around.room;
         self.batches.send(batch)
     }
 
     /// The kernel has done a batch.
-    pub(super) fn on_done(&mut self, last_seq: u32, is_answered: bool, answers: Vec<Answer>) {
+    pub(super) fn on_done(
+        &mut self,
+        last_seq: u32,
+        is_answered: bool,
+        answers: Vec<Answer>,
+        room: &mut RoomLeft,
+    ) {
         let Self {
             batches,
             again,
@@ -241,105 +282,49 @@ impl Commit {
             failed,
             status,
             is_cancelled,
+            lost,
             ..
         } = self;
         batches.settle(last_seq, answers, |message, answer| {
-            let Message::Decide(restore) = message else {
-                return;
+            let restore = match message {
+                Message::Clear => return,
+                Message::Look => return lost.on_look(answer),
+                Message::Decide(restore) => restore,
             };
-            match restore.judge(answer, is_answered) {
-                Verdict::Created => status.created += 1,
-                Verdict::Replaced => status.replaced += 1,
-                Verdict::WithoutHelper => status.without_helper += 1,
+            let (takes_room, what) = (restore.takes_room(), restore.what_may_be_lost());
+            let verdict = restore.judge(answer, is_answered);
+            if takes_room && matches!(verdict, Verdict::Already | Verdict::Failed(_)) {
+                room.give(1);
+            }
+            match verdict {
+                Verdict::Created => {
+                    lost.on_created(what);
+                    status.created += 1;
+                }
+                Verdict::Replaced => {
+                    // What stood in its place has made room.
+                    room.give(u64::from(takes_room));
+                    lost.on_created(what);
+                    status.replaced += 1;
+                }
+                Verdict::WithoutHelper => {
+                    lost.on_helper(what);
+                    status.without_helper += 1;
+                }
                 Verdict::Already => status.already += 1,
-                Verdict::Again(_) | Verdict::Orphan(_) if *is_cancelled => {}
+                Verdict::Again(_) | Verdict::Orphan(_) if *is_cancelled => {
+                    room.give(u64::from(takes_room));
+                }
                 Verdict::Orphan(restore) => orphans.add(restore),
                 Verdict::Again(restore) => again.push_back(restore),
-                Verdict::Failed(failure) => *failed.entry(failure).or_default() += 1,
+                Verdict::Failed(failure) => {
+                    if failure == Failure::TableFull {
+                        room.use_up();
+                    }
+                    *failed.entry(failure).or_default() += 1;
+                }
             }
         });
+        self.room = *room;
     }
-}
-
-enum Step {
-    /// The walk has seen everything.
-    Over,
-    /// The batch is full, or enough slots were looked at.
-    Enough,
-}
-
-impl Walk {
-    fn step(
-        &mut self,
-        around: &mut Around<'_>,
-        before: &[&Replica],
-        slots: &mut u32,
-        batch: &mut Writing<'_, Message>,
-        status: &mut CommitStatus,
-    ) -> Step {
-        let Some(peer) = around.peers.iter().find(|peer| peer.name() == self.peer) else {
-            return Step::Over;
-        };
-        let Some(replica) = peer.replica() else {
-            return Step::Over;
-        };
-        let silent_secs = if peer.is_silent(around.now) {
-            u32::try_from(peer.silent_for(around.now).as_secs()).unwrap_or(u32::MAX)
-        } else {
-            0
-        };
-        while self.slot < replica.slots() {
-            if *slots == 0 || batch.room() < 2 {
-                return Step::Enough;
-            }
-            *slots -= 1;
-            let slot = Slot(self.slot);
-            self.slot += 1;
-            let Some((flow, rare)) = replica.flow(slot) else {
-                continue;
-            };
-            if replica.stamp(slot) <= self.above
-                || self.pass.is_some_and(|pass| pass != Pass::of(flow, rare))
-            {
-                continue;
-            }
-            if self.pass.is_none() {
-                status.total += 1;
-            }
-            // Somebody of more authority has it, and has said how.
-            if before
-                .iter()
-                .any(|replica| replica.find(&flow.key()).is_some())
-            {
-                status.already += 1;
-                continue;
-            }
-            let left = replica.timeout_left(slot, around.secs);
-            if left == 0 && silent_secs > flow.timeout_secs.saturating_add(around.grace_secs) {
-                status.expired += 1;
-                continue;
-            }
-            let restore = Restore::new(flow, rare, left, around.grace_secs);
-            let held = around.local.find(&flow.key());
-            match held.and_then(|slot| Some((slot, *around.local.flow(slot)?))) {
-                None => restore.write(batch),
-                Some((slot, held))
-                    if is_right(&held, flow) && around.local.era(slot) == around.era =>
-                {
-                    status.already += 1;
-                }
-                Some((slot, held)) => {
-                    // Of this era before the event says so: another walk must not do it again.
-                    around.local.set_era(slot, around.era);
-                    restore.replacing(&held).write(batch);
-                }
-            }
-        }
-        Step::Over
-    }
-}
-
-/// The entry is the flow: same ways, same translation.
-fn is_right(held: &Flow, flow: &Flow) -> bool {
-    held.reply == flow.reply && held.zone == flow.zone
 }

@@ -72,6 +72,7 @@ impl Engine {
     /// Every counter by name.
     pub(super) fn stats(&self) -> Vec<(String, u64)> {
         let kernel = &self.mirror.counters;
+        let background = self.background.counters();
         let mut stats: Vec<(String, u64)> = [
             ("local.flows", self.local().digest().flows()),
             ("local.tracked", u64::from(self.local().tracked())),
@@ -83,6 +84,9 @@ impl Engine {
             ("kernel.dumps", kernel.listings),
             ("kernel.dumps_interrupted", kernel.listings_interrupted),
             ("kernel.swept_flows", kernel.swept_flows),
+            ("background.faded", background.faded),
+            ("background.made_strict", background.made_strict),
+            ("background.set_back", background.set_back),
         ]
         .map(|(name, count)| (name.to_owned(), count))
         .into();
@@ -183,6 +187,9 @@ impl Engine {
         }
         if self.mirror.is_dirty() {
             return Some("events of the kernel were missed; its table is being listed anew".into());
+        }
+        if let Some(cause) = self.room_cause() {
+            return Some(cause);
         }
         match self.role {
             Role::Active => None,

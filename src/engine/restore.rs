@@ -10,10 +10,13 @@ use crate::ctnetlink::request::{Answer, Outcome};
 use crate::flow::proto::{
     SCTP_ESTABLISHED, TCP_CLOSE, TCP_ESTABLISHED, TCP_SYN_RECV, TCP_SYN_SENT,
 };
+use crate::flow::rare::HelperName;
 use crate::flow::tuple::{GRE, ICMP, ICMPV6, SCTP, TCP, UDP, UDPLITE};
 use crate::flow::{Flow, ProtoInfo, Rare, Status};
 
 use super::batch::Writing;
+use super::needs::MayBeLost;
+use super::room::{RoomLeft, max_for};
 
 /// A flow is tried this often, conflicts and lost answers included. The longest way without a lost
 /// answer takes six: its tuple is taken, the reply tuple of the one that replaces it is too.
@@ -30,7 +33,11 @@ pub(super) struct Restore {
     step: Step,
     attempts: u8,
     replaces: bool,
+    /// Room was taken for it: it was not known to be there.
+    takes_room: bool,
     helper: Helper,
+    /// The name of the helper that it goes without.
+    lost_helper: Option<HelperName>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,6 +59,8 @@ pub(super) enum Message {
     Clear,
     /// The message whose answer decides about the flow.
     Decide(Box<Restore>),
+    /// A look at a flow that was created: whether it has its labels.
+    Look,
 }
 
 /// What an answer means.
@@ -87,13 +96,19 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    /// In words.
-    pub(super) fn reason(self) -> String {
+    /// In words, for so many flows.
+    pub(super) fn reason(self, room: &RoomLeft, flows: u64) -> String {
         match self {
             Self::Conflict => "another flow holds its addresses and ports".into(),
-            Self::TableFull => {
-                "the kernel's table is full: raise net.netfilter.nf_conntrack_max".into()
-            }
+            Self::TableFull => match (room.max(), room.count()) {
+                (Some(max), Some(count)) => format!(
+                    "the kernel's table is full: net.netfilter.nf_conntrack_max is {max}; run \
+                     `sysctl -w net.netfilter.nf_conntrack_max={}` on every node, then `ctsyncd \
+                     commit`",
+                    max_for(count.max(max).saturating_add(flows))
+                ),
+                _ => "the kernel's table is full: raise net.netfilter.nf_conntrack_max".into(),
+            },
             Self::NoAnswer => "the kernel's answers were lost".into(),
             Self::Refused(errno) => {
                 format!(
@@ -116,7 +131,29 @@ impl Restore {
             step: Step::Create,
             attempts: 0,
             replaces: false,
+            takes_room: false,
             helper: Helper::Restore,
+            lost_helper: None,
+        }
+    }
+
+    /// The same, for which room was taken.
+    pub(super) fn taking_room(mut self) -> Self {
+        self.takes_room = true;
+        self
+    }
+
+    /// Room was taken for it.
+    pub(super) fn takes_room(&self) -> bool {
+        self.takes_room
+    }
+
+    /// What of it the kernel may drop.
+    pub(super) fn what_may_be_lost(&self) -> MayBeLost {
+        let has_labels = self.rare.labels.is_some_and(|labels| labels != [0; 16]);
+        MayBeLost {
+            labelled: has_labels.then_some(self.flow),
+            helper: self.lost_helper,
         }
     }
 
@@ -174,7 +211,7 @@ impl Restore {
                 libc::EEXIST => self.again(Step::Look, Failure::Conflict),
                 libc::ENOMEM => Verdict::Failed(Failure::TableFull),
                 libc::EOPNOTSUPP if self.rare.helper.is_some() => {
-                    self.rare.helper = None;
+                    self.lost_helper = self.rare.helper.take();
                     self.helper = Helper::Leave;
                     self.again(Step::Create, Failure::Refused(errno))
                 }

@@ -2,6 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+mod foreseen;
+
+pub use foreseen::{Foreseen, ForeseenConflict, ForeseenRoom, ForeseenSource};
+
 /// One look at the node.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Status {
@@ -195,9 +199,49 @@ pub struct CommitStatus {
     /// Left out: their owner has been silent for longer than they live without a packet.
     #[serde(default)]
     pub expired: u64,
+    /// Created, and the kernel has dropped their labels: no rule of this node uses labels. They are
+    /// among `created`, `replaced` and `without_helper`.
+    #[serde(default)]
+    pub without_labels: u64,
     /// Not in the kernel now, by reason.
     pub failed: Vec<FailedFlows>,
+    /// What the flows need and this node does not have, a sentence each, with its mend.
+    #[serde(default)]
+    pub missing: Vec<String>,
 }
+
+impl CommitStatus {
+    /// Flows that have their outcome.
+    #[must_use]
+    pub fn done(&self) -> u64 {
+        let failed = self.failed.iter().map(|failed| failed.flows);
+        [
+            self.created,
+            self.already,
+            self.replaced,
+            self.without_helper,
+            self.expired,
+        ]
+        .into_iter()
+        .chain(failed)
+        .sum()
+    }
+
+    /// How long a running commit takes on, in milliseconds, if it goes on as it went; `None` if it
+    /// is over or has just begun.
+    #[must_use]
+    pub fn remaining_ms(&self) -> Option<u64> {
+        let done = self.done();
+        if !self.running || done == 0 || self.elapsed_ms < ESTIMATE_MS_MIN {
+            return None;
+        }
+        let left = self.total.saturating_sub(done);
+        Some(self.elapsed_ms.saturating_mul(left) / done)
+    }
+}
+
+/// Before that a commit has not shown how fast it goes.
+const ESTIMATE_MS_MIN: u64 = 50;
 
 /// Flows that a commit could not restore, for one reason.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

@@ -45,6 +45,15 @@ impl Zone {
             ZoneDir::Reply => 0,
         }
     }
+
+    /// The zone in which the reply tuple is looked up.
+    #[must_use]
+    pub fn of_reply(self) -> u16 {
+        match self.dir {
+            ZoneDir::Both | ZoneDir::Reply => self.id,
+            ZoneDir::Orig => 0,
+        }
+    }
 }
 
 /// What tells flows apart: the original tuple and its zone.

@@ -14,6 +14,7 @@ mod attributes;
 mod commands;
 mod commit;
 mod expectations;
+mod commit_options;
 mod failover;
 mod links;
 mod mirror;

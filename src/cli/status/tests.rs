@@ -216,6 +216,7 @@ fn active_in_trouble() -> Status {
             reason: "the kernel's table is full".into(),
             flows: 3,
         }],
+        ..CommitStatus::default()
     });
     status
 }
