@@ -12,6 +12,7 @@ mod harness;
 
 mod commands;
 mod commit;
+mod expectations;
 mod failover;
 mod links;
 mod mirror;

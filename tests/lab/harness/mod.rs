@@ -11,6 +11,7 @@
 )]
 
 pub(crate) mod bulk;
+pub(crate) mod ftp;
 pub(crate) mod namespace;
 pub(crate) mod netlink;
 pub(crate) mod peer;
