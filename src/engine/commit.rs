@@ -1,5 +1,5 @@
 //! The commit: the flows of the replicas into the kernel, masters before their children,
-//! translated flows first.
+//! translated flows first, and last what the helpers of flows expect.
 //!
 //! It merges. A flow that the kernel has, as it should be and tracked since this node last lost
 //! the active role, is left alone: it is as new as the replica or newer. One that differs, or that
@@ -11,8 +11,9 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::batch::{Batches, Writing};
+use super::expect::{self, Expect, Look};
 use super::restore::{Failure, Message, Restore, Verdict};
-use super::status::{CommitStatus, FailedFlows};
+use super::status::{CommitStatus, ExpectationsStatus, FailedFlows};
 use crate::cache::{Local, Replica, Secs, Slot};
 use crate::ctnetlink::request::{Answer, KernelRequest};
 use crate::flow::{Flow, Rare};
@@ -23,7 +24,12 @@ use crate::wire::Name;
 const SLOTS_PER_STEP: u32 = 8_192;
 
 /// Order in which the flows of a replica go.
-const PASSES: [Pass; 3] = [Pass::Translated, Pass::Plain, Pass::Children];
+const PASSES: [Pass; 4] = [
+    Pass::Translated,
+    Pass::Plain,
+    Pass::Children,
+    Pass::Expectations,
+];
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Pass {
@@ -33,6 +39,8 @@ enum Pass {
     Plain,
     /// Flows of an expectation, whose masters are there by now.
     Children,
+    /// What the helpers of flows expect.
+    Expectations,
 }
 
 impl Pass {
@@ -55,8 +63,10 @@ pub(super) struct Commit {
     began: Instant,
     walks: VecDeque<Walk>,
     again: VecDeque<Box<Restore>>,
+    expect_again: VecDeque<Box<Expect>>,
     batches: Batches<Message>,
     failed: BTreeMap<Failure, u64>,
+    expect_failed: BTreeMap<expect::Failure, u64>,
     is_cancelled: bool,
     status: CommitStatus,
 }
@@ -87,21 +97,27 @@ impl Commit {
     /// counts.
     pub(super) fn new(peers: &[&Peer], now: Instant) -> Self {
         let mut total = 0;
+        let mut expectations = 0;
         let mut first = Vec::new();
         let mut last = Vec::new();
         for peer in peers {
             let Some(replica) = peer.replica() else {
                 continue;
             };
-            total += replica.digest().flows();
+            let expected = u64::from(replica.expectations());
+            total += replica.digest().flows() - expected;
+            expectations += expected;
             first.push(peer.name());
             let (peer, above) = (peer.name(), peer.high());
-            last.push(Walk {
-                peer,
-                pass: None,
-                above,
-                slot: 0,
-            });
+            // Their masters may have come as late as they.
+            for pass in [None, Some(Pass::Expectations)] {
+                last.push(Walk {
+                    peer,
+                    pass,
+                    above,
+                    slot: 0,
+                });
+            }
         }
         let walks = PASSES.into_iter().flat_map(|pass| {
             first.iter().map(move |&peer| Walk {
@@ -116,12 +132,18 @@ impl Commit {
             began: now,
             walks: walks.chain(last).collect(),
             again: VecDeque::new(),
+            expect_again: VecDeque::new(),
             batches: Batches::new(),
             failed: BTreeMap::new(),
+            expect_failed: BTreeMap::new(),
             is_cancelled: false,
             status: CommitStatus {
                 running: true,
                 total,
+                expectations: ExpectationsStatus {
+                    total: expectations,
+                    ..ExpectationsStatus::default()
+                },
                 ..CommitStatus::default()
             },
         }
@@ -130,26 +152,30 @@ impl Commit {
     /// True while a batch could be written without waiting for the kernel.
     pub(super) fn is_hungry(&self) -> bool {
         let may_walk = !self.walks.is_empty() && !self.waits_for_masters();
-        self.batches.has_room() && (may_walk || !self.again.is_empty())
+        self.batches.has_room() && (may_walk || self.tries_again())
     }
 
-    /// Children go when every master has its outcome: one that met a conflict is tried again, and
-    /// a child that comes before its master loses it.
+    fn tries_again(&self) -> bool {
+        !self.again.is_empty() || !self.expect_again.is_empty()
+    }
+
+    /// Children and expectations go when every master has its outcome: one that met a conflict is
+    /// tried again, and a child that comes before its master loses it.
     fn waits_for_masters(&self) -> bool {
-        let walks_children = |walk: &Walk| walk.pass == Some(Pass::Children) && walk.slot == 0;
-        self.walks.front().is_some_and(walks_children)
-            && !(self.again.is_empty() && self.batches.is_empty())
+        self.walks.front().is_some_and(Walk::needs_masters)
+            && (self.tries_again() || !self.batches.is_empty())
     }
 
     /// True when there is nothing left to do.
     pub(super) fn is_done(&self) -> bool {
-        self.walks.is_empty() && self.again.is_empty() && self.batches.is_empty()
+        self.walks.is_empty() && !self.tries_again() && self.batches.is_empty()
     }
 
     /// Does nothing more than what is under way.
     pub(super) fn cancel(&mut self) {
         self.walks.clear();
         self.again.clear();
+        self.expect_again.clear();
         self.is_cancelled = true;
     }
 
@@ -165,10 +191,21 @@ impl Commit {
             reason: failure.reason(),
             flows,
         });
+        let expect_failed = self
+            .expect_failed
+            .iter()
+            .map(|(failure, &flows)| FailedFlows {
+                reason: failure.reason(),
+                flows,
+            });
         CommitStatus {
             running: !self.is_done(),
             elapsed_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
             failed: failed.collect(),
+            expectations: ExpectationsStatus {
+                failed: expect_failed.collect(),
+                ..self.status.expectations.clone()
+            },
             ..self.status.clone()
         }
     }
@@ -190,11 +227,19 @@ impl Commit {
             };
             restore.write(&mut batch);
         }
+        while batch.room() > 0 {
+            let Some(expect) = self.expect_again.pop_front() else {
+                break;
+            };
+            expect.write(&mut batch);
+        }
         let mut slots = SLOTS_PER_STEP;
         while let Some(walk) = self.walks.front_mut() {
-            let is_first_child = walk.pass == Some(Pass::Children) && walk.slot == 0;
-            let is_settled = batch.is_empty() && self.batches.is_empty() && self.again.is_empty();
-            if is_first_child && !is_settled {
+            let is_settled = batch.is_empty()
+                && self.batches.is_empty()
+                && self.again.is_empty()
+                && self.expect_again.is_empty();
+            if walk.needs_masters() && !is_settled {
                 break;
             }
             let before = self.sources.iter().take_while(|&&name| name != walk.peer);
@@ -224,14 +269,28 @@ impl Commit {
         let Self {
             batches,
             again,
+            expect_again,
             failed,
+            expect_failed,
             status,
             is_cancelled,
             ..
         } = self;
         batches.settle(last_seq, answers, |message, answer| {
-            let Message::Decide(restore) = message else {
-                return;
+            let restore = match message {
+                Message::Clear => return,
+                Message::Decide(restore) => restore,
+                Message::Expect(expect) => {
+                    let expectations = &mut status.expectations;
+                    match expect.judge(answer, is_answered) {
+                        expect::Verdict::Created => expectations.created += 1,
+                        expect::Verdict::Already => expectations.already += 1,
+                        expect::Verdict::Again(_) if *is_cancelled => {}
+                        expect::Verdict::Again(expect) => expect_again.push_back(expect),
+                        expect::Verdict::Failed(why) => *expect_failed.entry(why).or_default() += 1,
+                    }
+                    return;
+                }
             };
             match restore.judge(answer, is_answered) {
                 Verdict::Created => status.created += 1,
@@ -254,6 +313,49 @@ enum Step {
 }
 
 impl Walk {
+    /// It has not begun, and what it restores needs other flows to be there.
+    fn needs_masters(&self) -> bool {
+        matches!(self.pass, Some(Pass::Children | Pass::Expectations)) && self.slot == 0
+    }
+
+    /// An expectation of the replica.
+    fn expect(
+        &self,
+        around: &Around<'_>,
+        before: &[&Replica],
+        replica: &Replica,
+        silent_secs: u32,
+        batch: &mut Writing<'_, Message>,
+        status: &mut ExpectationsStatus,
+    ) {
+        let slot = Slot(self.slot - 1);
+        let Some(expectation) = replica.expectation(slot) else {
+            return;
+        };
+        if replica.stamp(slot) <= self.above {
+            return;
+        }
+        if self.above > 0 {
+            status.total += 1;
+        }
+        // Who has more authority over the master has said what it expects.
+        let master = expect::master_key(expectation);
+        if before.iter().any(|replica| replica.find(&master).is_some()) {
+            status.superseded += 1;
+            return;
+        }
+        let left = replica.timeout_left(slot, around.secs);
+        if left == 0 && silent_secs > expectation.timeout_secs {
+            status.expired += 1;
+            return;
+        }
+        match expect::look(around.local, around.era, replica, expectation) {
+            Look::Already => status.already += 1,
+            Look::Superseded => status.superseded += 1,
+            Look::Missing => Expect::new(expectation, left, around.grace_secs).write(batch),
+        }
+    }
+
     fn step(
         &mut self,
         around: &mut Around<'_>,
@@ -280,6 +382,11 @@ impl Walk {
             *slots -= 1;
             let slot = Slot(self.slot);
             self.slot += 1;
+            if self.pass == Some(Pass::Expectations) {
+                let status = &mut status.expectations;
+                self.expect(around, before, replica, silent_secs, batch, status);
+                continue;
+            }
             let Some((flow, rare)) = replica.flow(slot) else {
                 continue;
             };

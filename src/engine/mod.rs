@@ -11,8 +11,8 @@ use std::time::Instant;
 
 use crate::cache::{Local, Secs, Slot};
 use crate::ctnetlink::request::{KernelRequest, RequestDone};
-use crate::flow::FlowEvent;
 use crate::flow::filter::LocalAddresses;
+use crate::flow::{ExpectationEvent, FlowEvent};
 use crate::replication::{Circumstances, LinkId, Peer, Replication, ReplicationSettings, Transmit};
 use crate::wire::Identity;
 
@@ -20,10 +20,12 @@ mod batch;
 pub mod command;
 mod commit;
 mod damage;
+mod expect;
 mod flush;
 mod jobs;
 mod mirror;
 mod notice;
+mod reads;
 mod report;
 mod restore;
 mod role;
@@ -34,6 +36,7 @@ pub use command::{Command, FlowsFrom, Reply};
 use jobs::{Begin, Jobs, Work};
 use mirror::Mirror;
 pub use notice::{JobId, JobResult, Notice};
+use reads::Read;
 use role::Tenure;
 pub use settings::EngineSettings;
 use status::Role;
@@ -132,6 +135,15 @@ impl Engine {
         self.tell_full();
     }
 
+    /// An event of the kernel about an expectation, in its place among the others.
+    pub fn handle_expectation(&mut self, now: Instant, event: &ExpectationEvent) {
+        let (secs, listeners) = (self.secs(now), self.replication.listeners());
+        if self.mirror.on_expectation(now, secs, event, listeners) {
+            self.replication.handle_change(now);
+        }
+        self.tell_full();
+    }
+
     /// Events of the kernel were missed.
     pub fn handle_overrun(&mut self, now: Instant) {
         let notice = self.mirror.on_overrun(now);
@@ -167,14 +179,29 @@ impl Engine {
                 }
                 self.tell_full();
             }
+            RequestDone::ListedExpectations(listed) => {
+                let (secs, listeners) = (self.secs(now), self.replication.listeners());
+                if self.mirror.on_listed_expectations(secs, &listed, listeners) {
+                    self.replication.handle_change(now);
+                }
+                self.tell_full();
+            }
             RequestDone::DumpEnded { complete } => self.mirror.on_listing_ended(now, complete),
             RequestDone::Batch {
                 last_seq,
                 complete,
                 answers,
             } => {
-                self.jobs.on_done(last_seq, complete, answers);
-                self.settle_jobs(now);
+                let (secs, listeners) = (self.secs(now), self.replication.listeners());
+                let is_read = self.mirror.on_read(secs, last_seq, answers, listeners);
+                match is_read {
+                    Read::Changed => self.replication.handle_change(now),
+                    Read::Same => {}
+                    Read::NotOurs(answers) => {
+                        self.jobs.on_done(last_seq, complete, answers);
+                        self.settle_jobs(now);
+                    }
+                }
             }
         }
     }
@@ -240,6 +267,9 @@ impl Engine {
     /// ask now.
     pub fn poll_request(&mut self, now: Instant, out: &mut Vec<u8>) -> Option<KernelRequest> {
         out.clear();
+        if let Some(request) = self.mirror.next_read(now, self.jobs.next_seq(), out) {
+            return Some(request);
+        }
         let secs = self.secs(now);
         let around = commit::Around {
             era: self.mirror.era(),
@@ -270,7 +300,7 @@ impl Engine {
             return self.began;
         }
         let mirror = self.mirror.poll_timeout().filter(|_| self.may_list());
-        let timers = [mirror, self.jobs.poll_timeout()];
+        let timers = [mirror, self.mirror.read_due(), self.jobs.poll_timeout()];
         timers
             .into_iter()
             .flatten()

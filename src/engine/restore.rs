@@ -12,6 +12,7 @@ use crate::flow::tuple::{GRE, ICMP, ICMPV6, TCP, UDP};
 use crate::flow::{Flow, ProtoInfo, Rare, Status};
 
 use super::batch::Writing;
+use super::expect::Expect;
 
 /// A flow is tried this often, conflicts and lost answers included. The longest way without a lost
 /// answer takes six: its tuple is taken, the reply tuple of the one that replaces it is too.
@@ -50,6 +51,8 @@ pub(super) enum Message {
     Clear,
     /// The message whose answer decides about the flow.
     Decide(Box<Restore>),
+    /// A step of an expectation.
+    Expect(Box<Expect>),
 }
 
 /// What an answer means.
