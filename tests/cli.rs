@@ -293,11 +293,13 @@ fn a_listing_goes_through_line_by_line() {
         [
             Request::Dump {
                 table: DumpTable::Replica,
-                format: DumpFormat::Text
+                format: DumpFormat::Text,
+                expectations: false,
             },
             Request::Dump {
                 table: DumpTable::Local,
-                format: DumpFormat::Json
+                format: DumpFormat::Json,
+                expectations: false,
             },
         ]
     );

@@ -55,6 +55,9 @@ pub enum Request {
         table: DumpTable,
         /// Form of the lines.
         format: DumpFormat,
+        /// The expectations in place of the flows.
+        #[serde(default)]
+        expectations: bool,
     },
 }
 

@@ -36,6 +36,7 @@ pub fn decode_event(message: &[u8], event: &mut FlowEvent) -> Result<(), DecodeE
         }
         MessageKind::Conntrack(cta::IPCTNL_MSG_CT_DELETE) => EventKind::Destroy,
         MessageKind::Conntrack(_)
+        | MessageKind::Expectation(_)
         | MessageKind::Error
         | MessageKind::Done
         | MessageKind::Overrun
@@ -118,7 +119,7 @@ fn decode_flow(
     Ok(())
 }
 
-fn family_of(number: u8) -> Result<Family, DecodeError> {
+pub(super) fn family_of(number: u8) -> Result<Family, DecodeError> {
     const V4: u8 = Family::V4 as u8;
     const V6: u8 = Family::V6 as u8;
     match number {
@@ -137,7 +138,7 @@ fn zone(id: u16, dir: ZoneDir) -> Zone {
 }
 
 /// A `CTA_TUPLE_*` and the zone inside of it.
-fn tuple(attr: &Attr<'_>) -> Result<(Tuple, Option<u16>), DecodeError> {
+pub(super) fn tuple(attr: &Attr<'_>) -> Result<(Tuple, Option<u16>), DecodeError> {
     let mut addresses = Addresses::default();
     let mut tuple = Tuple::default();
     let mut has_proto = false;
@@ -342,7 +343,7 @@ fn helper(attr: &Attr<'_>) -> Result<Option<HelperName>, DecodeError> {
     for attr in attr.nest() {
         let attr = attr?;
         if attr.kind == cta::CTA_HELP_NAME {
-            name = HelperName::new(attr.payload.strip_suffix(&[0]).unwrap_or(attr.payload));
+            name = HelperName::new(attr.text());
         }
     }
     Ok(name)

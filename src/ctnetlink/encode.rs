@@ -271,7 +271,7 @@ fn zone_of_both(message: &mut Builder<'_>, zone: Zone) {
     }
 }
 
-fn tuple(nest: &mut Builder<'_>, tuple: &Tuple) {
+pub(super) fn tuple(nest: &mut Builder<'_>, tuple: &Tuple) {
     nest.nest(cta::CTA_TUPLE_IP, |ip| match tuple.family {
         Family::V4 => {
             ip.bytes(cta::CTA_IP_V4_SRC, &tuple.src[..4]);

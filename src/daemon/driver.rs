@@ -265,6 +265,9 @@ impl Driver {
                 self.parts.engine.handle_events(clock(), &batch);
                 self.parts.reader.recycle(batch);
             }
+            KernelEvents::Expectation(event) => {
+                self.parts.engine.handle_expectation(clock(), &event);
+            }
             KernelEvents::Overrun => self.parts.engine.handle_overrun(clock()),
         }
     }

@@ -1,5 +1,5 @@
 //! The commit: the flows of the replicas into the kernel in the order of their worth, masters
-//! before their children.
+//! before their children, and last what the helpers of flows expect.
 //!
 //! It merges. A flow that the kernel has, as it should be and tracked since this node last lost
 //! the active role, is left alone: it is as new as the replica or newer. One that differs, or that
@@ -11,11 +11,12 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::batch::Batches;
+use super::expect::{self, Expect};
 use super::needs::{Lost, Needs};
 use super::orphans::Orphans;
 use super::restore::{Failure, Message, Restore, Verdict};
 use super::room::RoomLeft;
-use super::status::{CommitStatus, FailedFlows};
+use super::status::{CommitStatus, ExpectationsStatus, FailedFlows};
 use crate::cache::{Local, Replica, Secs};
 use crate::ctnetlink::encode::{self, Ack};
 use crate::ctnetlink::host::Rules;
@@ -31,11 +32,12 @@ use walk::{Counting, SLOTS_PER_STEP, Step, Walk};
 /// Order in which the flows of a replica go: what is worth most first, for there may not be room
 /// for all, and packets may not wait. A pass is a walk over the slab, some 2 ms for 200,000 flows
 /// of which none is due.
-const PASSES: [Pass; 4] = [
+const PASSES: [Pass; 5] = [
     Pass::Translated,
     Pass::Plain,
     Pass::Unassured,
     Pass::Children,
+    Pass::Expectations,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,6 +51,8 @@ enum Pass {
     Unassured,
     /// Flows of an expectation, whose masters are there by now.
     Children,
+    /// What the helpers of flows expect.
+    Expectations,
 }
 
 impl Pass {
@@ -74,8 +78,10 @@ pub(super) struct Commit {
     walks: VecDeque<Walk>,
     again: VecDeque<Box<Restore>>,
     orphans: Orphans,
+    expect_again: VecDeque<Box<Expect>>,
     batches: Batches<Message>,
     failed: BTreeMap<Failure, u64>,
+    expect_failed: BTreeMap<expect::Failure, u64>,
     is_cancelled: bool,
     status: CommitStatus,
     needs: Needs,
@@ -102,21 +108,27 @@ impl Commit {
     /// counts.
     pub(super) fn new(peers: &[&Peer], rules: Rules, now: Instant) -> Self {
         let mut total = 0;
+        let mut expectations = 0;
         let mut first = Vec::new();
         let mut last = Vec::new();
         for peer in peers {
             let Some(replica) = peer.replica() else {
                 continue;
             };
-            total += replica.digest().flows();
+            let expected = u64::from(replica.expectations());
+            total += replica.digest().flows() - expected;
+            expectations += expected;
             first.push(peer.name());
             let (peer, above) = (peer.name(), peer.high());
-            last.push(Walk {
-                peer,
-                pass: None,
-                above,
-                slot: 0,
-            });
+            // Their masters may have come as late as they.
+            for pass in [None, Some(Pass::Expectations)] {
+                last.push(Walk {
+                    peer,
+                    pass,
+                    above,
+                    slot: 0,
+                });
+            }
         }
         let walks = PASSES.into_iter().flat_map(|pass| {
             first.iter().map(move |&peer| Walk {
@@ -132,12 +144,18 @@ impl Commit {
             walks: walks.chain(last).collect(),
             again: VecDeque::new(),
             orphans: Orphans::default(),
+            expect_again: VecDeque::new(),
             batches: Batches::new(),
             failed: BTreeMap::new(),
+            expect_failed: BTreeMap::new(),
             is_cancelled: false,
             status: CommitStatus {
                 running: true,
                 total,
+                expectations: ExpectationsStatus {
+                    total: expectations,
+                    ..ExpectationsStatus::default()
+                },
                 ..CommitStatus::default()
             },
             needs: Needs::default(),
@@ -150,21 +168,36 @@ impl Commit {
     /// True while a batch could be written without waiting for the kernel.
     pub(super) fn is_hungry(&self) -> bool {
         let may_walk = !self.walks.is_empty() && !self.waits_for_masters();
-        let may_look = self.is_settled() && (self.lost.wants_look() || !self.orphans.is_empty());
-        self.batches.has_room() && (may_walk || !self.again.is_empty() || may_look)
+        let may_look = self.is_settled() && self.lost.wants_look();
+        let may_try = self.tries_again() || self.may_try_orphans();
+        self.batches.has_room() && (may_walk || may_try || may_look)
     }
 
-    /// Every flow but the orphans has its outcome.
+    /// Every message that was written has its outcome, and none is to be written again.
+    fn is_at_rest(&self) -> bool {
+        !self.tries_again() && self.batches.is_empty()
+    }
+
+    /// Every flow and expectation but the orphans has its outcome.
     fn is_settled(&self) -> bool {
-        self.walks.is_empty() && self.again.is_empty() && self.batches.is_empty()
+        self.walks.is_empty() && self.is_at_rest()
     }
 
-    /// Children go when every master has its outcome: one that met a conflict is tried again, and
-    /// a child that comes before its master loses it.
+    /// Orphans go when all other flows have their outcome, before the expectations, which need them.
+    fn may_try_orphans(&self) -> bool {
+        let is_due = |walk: &Walk| walk.pass == Some(Pass::Expectations) && walk.slot == 0;
+        !self.orphans.is_empty() && self.is_at_rest() && self.walks.front().is_none_or(is_due)
+    }
+
+    fn tries_again(&self) -> bool {
+        !self.again.is_empty() || !self.expect_again.is_empty()
+    }
+
+    /// Children and expectations go when every master has its outcome: one that met a conflict is
+    /// tried again, and a child that comes before its master loses it.
     fn waits_for_masters(&self) -> bool {
-        let walks_children = |walk: &Walk| walk.pass == Some(Pass::Children) && walk.slot == 0;
-        self.walks.front().is_some_and(walks_children)
-            && !(self.again.is_empty() && self.batches.is_empty())
+        self.walks.front().is_some_and(Walk::needs_masters)
+            && !self.is_at_rest()
     }
 
     /// True when there is nothing left to do.
@@ -178,6 +211,7 @@ impl Commit {
         self.again.clear();
         self.orphans.clear();
         self.lost = Lost::default();
+        self.expect_again.clear();
         self.is_cancelled = true;
     }
 
@@ -195,12 +229,23 @@ impl Commit {
         });
         let mut missing = self.needs.missing(self.rules);
         missing.extend(self.lost.missing());
+        let expect_failed = self
+            .expect_failed
+            .iter()
+            .map(|(failure, &flows)| FailedFlows {
+                reason: failure.reason(),
+                flows,
+            });
         CommitStatus {
             running: !self.is_done(),
             elapsed_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
             failed: failed.collect(),
             without_labels: self.lost.without_labels(),
             missing,
+            expectations: ExpectationsStatus {
+                failed: expect_failed.collect(),
+                ..self.status.expectations.clone()
+            },
             ..self.status.clone()
         }
     }
@@ -215,7 +260,7 @@ impl Commit {
         if !self.batches.has_room() {
             return None;
         }
-        if self.is_settled() && !self.orphans.is_empty() {
+        if self.may_try_orphans() {
             self.again.extend(self.orphans.take_round());
         }
         let mut batch = self.batches.begin(out, next_seq);
@@ -225,11 +270,20 @@ impl Commit {
             };
             restore.write(&mut batch);
         }
+        while batch.room() > 0 {
+            let Some(expect) = self.expect_again.pop_front() else {
+                break;
+            };
+            expect.write(&mut batch);
+        }
         let mut slots = SLOTS_PER_STEP;
         while let Some(walk) = self.walks.front_mut() {
-            let is_first_child = walk.pass == Some(Pass::Children) && walk.slot == 0;
-            let is_settled = batch.is_empty() && self.batches.is_empty() && self.again.is_empty();
-            if is_first_child && !is_settled {
+            let is_at_rest = batch.is_empty()
+                && self.batches.is_empty()
+                && self.again.is_empty()
+                && self.expect_again.is_empty();
+            let needs_orphans = walk.pass == Some(Pass::Expectations) && !self.orphans.is_empty();
+            if walk.needs_masters() && (!is_at_rest || needs_orphans) {
                 break;
             }
             let before = self.sources.iter().take_while(|&&name| name != walk.peer);
@@ -254,7 +308,10 @@ impl Commit {
                 Step::Enough => break,
             }
         }
-        let is_settled = self.walks.is_empty() && self.again.is_empty() && self.batches.is_empty();
+        let is_settled = self.walks.is_empty()
+            && self.again.is_empty()
+            && self.expect_again.is_empty()
+            && self.batches.is_empty();
         if is_settled
             && batch.is_empty()
             && let Some(flow) = self.lost.take_look()
@@ -279,7 +336,9 @@ impl Commit {
             batches,
             again,
             orphans,
+            expect_again,
             failed,
+            expect_failed,
             status,
             is_cancelled,
             lost,
@@ -290,6 +349,17 @@ impl Commit {
                 Message::Clear => return,
                 Message::Look => return lost.on_look(answer),
                 Message::Decide(restore) => restore,
+                Message::Expect(expect) => {
+                    let expectations = &mut status.expectations;
+                    match expect.judge(answer, is_answered) {
+                        expect::Verdict::Created => expectations.created += 1,
+                        expect::Verdict::Already => expectations.already += 1,
+                        expect::Verdict::Again(_) if *is_cancelled => {}
+                        expect::Verdict::Again(expect) => expect_again.push_back(expect),
+                        expect::Verdict::Failed(why) => *expect_failed.entry(why).or_default() += 1,
+                    }
+                    return;
+                }
             };
             let (takes_room, what) = (restore.takes_room(), restore.what_may_be_lost());
             let verdict = restore.judge(answer, is_answered);

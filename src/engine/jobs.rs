@@ -150,6 +150,11 @@ impl Jobs {
         Some(work)
     }
 
+    /// The number of the next message to the kernel, whoever writes it.
+    pub(super) fn next_seq(&mut self) -> &mut u32 {
+        &mut self.next_seq
+    }
+
     /// When something is due without input.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let listing = self.waits_since.map(|since| since + LISTING_WAIT_MAX);
@@ -158,11 +163,6 @@ impl Jobs {
             .map(|(_, until, _)| *until)
             .chain(listing)
             .min()
-    }
-
-    /// The number of the next message to the kernel.
-    pub(super) fn next_seq(&mut self) -> &mut u32 {
-        &mut self.next_seq
     }
 
     /// True while a job runs.

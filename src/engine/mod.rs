@@ -12,8 +12,8 @@ use std::time::Instant;
 use crate::cache::{Local, Secs, Slot};
 use crate::ctnetlink::host::Rules;
 use crate::ctnetlink::request::{KernelRequest, RequestDone};
-use crate::flow::FlowEvent;
 use crate::flow::filter::LocalAddresses;
+use crate::flow::{ExpectationEvent, FlowEvent};
 use crate::replication::{Circumstances, LinkId, Peer, Replication, ReplicationSettings, Transmit};
 use crate::wire::Identity;
 
@@ -22,6 +22,7 @@ mod batch;
 pub mod command;
 mod commit;
 mod damage;
+mod expect;
 mod fade;
 mod fate;
 mod flush;
@@ -31,6 +32,7 @@ mod naming;
 mod needs;
 mod notice;
 mod orphans;
+mod reads;
 mod report;
 mod restore;
 mod role;
@@ -46,6 +48,7 @@ pub use command::{Command, FlowsFrom, Reply};
 use jobs::{Begin, Jobs, Work};
 use mirror::Mirror;
 pub use notice::{JobId, JobResult, Notice};
+use reads::Read;
 use role::Tenure;
 use room::RoomLeft;
 pub use settings::EngineSettings;
@@ -152,6 +155,15 @@ impl Engine {
         self.tell_full();
     }
 
+    /// An event of the kernel about an expectation, in its place among the others.
+    pub fn handle_expectation(&mut self, now: Instant, event: &ExpectationEvent) {
+        let (secs, listeners) = (self.secs(now), self.replication.listeners());
+        if self.mirror.on_expectation(now, secs, event, listeners) {
+            self.replication.handle_change(now);
+        }
+        self.tell_full();
+    }
+
     /// Events of the kernel were missed.
     pub fn handle_overrun(&mut self, now: Instant) {
         let notice = self.mirror.on_overrun(now);
@@ -187,14 +199,29 @@ impl Engine {
                 }
                 self.tell_full();
             }
+            RequestDone::ListedExpectations(listed) => {
+                let (secs, listeners) = (self.secs(now), self.replication.listeners());
+                if self.mirror.on_listed_expectations(secs, &listed, listeners) {
+                    self.replication.handle_change(now);
+                }
+                self.tell_full();
+            }
             RequestDone::DumpEnded { complete } => self.mirror.on_listing_ended(now, complete),
             RequestDone::Batch {
                 last_seq,
                 complete,
                 answers,
             } => {
-                self.on_batch_done(now, last_seq, complete, answers);
-                self.settle_jobs(now);
+                let (secs, listeners) = (self.secs(now), self.replication.listeners());
+                let is_read = self.mirror.on_read(secs, last_seq, answers, listeners);
+                match is_read {
+                    Read::Changed => self.replication.handle_change(now),
+                    Read::Same => {}
+                    Read::NotOurs(answers) => {
+                        self.on_batch_done(now, last_seq, complete, answers);
+                        self.settle_jobs(now);
+                    }
+                }
             }
         }
     }
@@ -261,6 +288,9 @@ impl Engine {
     /// ask now.
     pub fn poll_request(&mut self, now: Instant, out: &mut Vec<u8>) -> Option<KernelRequest> {
         out.clear();
+        if let Some(request) = self.mirror.next_read(now, self.jobs.next_seq(), out) {
+            return Some(request);
+        }
         let secs = self.secs(now);
         let around = commit::Around {
             era: self.mirror.era(),
@@ -300,7 +330,12 @@ impl Engine {
         let mirror = self.mirror.poll_timeout().filter(|_| self.may_list());
         let background = self.background.due(self.began);
         let background = background.filter(|_| self.jobs.is_idle());
-        let timers = [mirror, self.jobs.poll_timeout(), background];
+        let timers = [
+            mirror,
+            self.mirror.read_due(),
+            self.jobs.poll_timeout(),
+            background,
+        ];
         timers
             .into_iter()
             .flatten()

@@ -15,6 +15,7 @@ use crate::flow::tuple::{GRE, ICMP, ICMPV6, SCTP, TCP, UDP, UDPLITE};
 use crate::flow::{Flow, ProtoInfo, Rare, Status};
 
 use super::batch::Writing;
+use super::expect::Expect;
 use super::needs::MayBeLost;
 use super::room::{RoomLeft, max_for};
 
@@ -61,6 +62,8 @@ pub(super) enum Message {
     Decide(Box<Restore>),
     /// A look at a flow that was created: whether it has its labels.
     Look,
+    /// A step of an expectation.
+    Expect(Box<Expect>),
 }
 
 /// What an answer means.

@@ -64,8 +64,11 @@ pub enum Role {
 pub struct LocalStatus {
     /// Flows that replicate.
     pub flows: u64,
-    /// Flows that the kernel tracks and policy does not keep out of the cache.
+    /// Flows and expectations that the kernel tracks and policy does not keep out of the cache.
     pub tracked: u64,
+    /// Expectations that replicate.
+    #[serde(default)]
+    pub expectations: u64,
     /// Ended flows some peer has not heard of.
     pub tombstones: u64,
 }
@@ -169,6 +172,9 @@ pub enum PeerState {
 pub struct ReplicaStatus {
     /// Flows held.
     pub flows: u64,
+    /// Expectations held.
+    #[serde(default)]
+    pub expectations: u64,
     /// The last comparison with the peer found equality, and it has been heard since.
     pub in_sync: bool,
     /// Age of the last proof of equality.
@@ -208,6 +214,26 @@ pub struct CommitStatus {
     /// What the flows need and this node does not have, a sentence each, with its mend.
     #[serde(default)]
     pub missing: Vec<String>,
+    /// What became of the expectations, which are not counted above.
+    #[serde(default)]
+    pub expectations: ExpectationsStatus,
+}
+
+/// The expectations of a commit.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct ExpectationsStatus {
+    /// Expectations to go through.
+    pub total: u64,
+    /// Created.
+    pub created: u64,
+    /// Already there: left alone.
+    pub already: u64,
+    /// Left out: the flow that expects has expected something newer.
+    pub superseded: u64,
+    /// Left out: their owner has been silent for longer than they live.
+    pub expired: u64,
+    /// Not in the kernel now, by reason.
+    pub failed: Vec<FailedFlows>,
 }
 
 impl CommitStatus {

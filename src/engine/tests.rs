@@ -819,7 +819,7 @@ fn the_tables_are_told_in_pieces() {
             from: at,
             slots_max,
         };
-        let Reply::Flows { flows, next } = world.nodes[0].engine.handle_command(now, command)
+        let Reply::Flows { flows, next, .. } = world.nodes[0].engine.handle_command(now, command)
         else {
             panic!("flows are told");
         };

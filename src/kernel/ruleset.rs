@@ -209,7 +209,7 @@ impl Ruleset {
                             return Ok(());
                         }
                     }
-                    MessageKind::Conntrack(_) => {}
+                    MessageKind::Conntrack(_) | MessageKind::Expectation(_) => {}
                 }
             }
         }

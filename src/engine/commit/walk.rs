@@ -2,10 +2,11 @@
 //! about each.
 
 use super::super::batch::Writing;
+use super::super::expect::{self, Expect, Look};
 use super::super::fate::{Fate, Judge, silent_secs};
 use super::super::needs::Needs;
 use super::super::restore::{Message, Restore};
-use super::super::status::CommitStatus;
+use super::super::status::{CommitStatus, ExpectationsStatus};
 use super::{Around, Pass};
 use crate::cache::{Replica, Slot};
 use crate::wire::Name;
@@ -40,6 +41,11 @@ pub(super) struct Counting<'a> {
 }
 
 impl Walk {
+    /// It has not begun, and what it restores needs other flows to be there.
+    pub(super) fn needs_masters(&self) -> bool {
+        matches!(self.pass, Some(Pass::Children | Pass::Expectations)) && self.slot == 0
+    }
+
     /// Goes on; writes what is to be done into the batch.
     pub(super) fn step(
         &mut self,
@@ -70,6 +76,11 @@ impl Walk {
             *slots -= 1;
             let slot = Slot(self.slot);
             self.slot += 1;
+            if self.pass == Some(Pass::Expectations) {
+                let status = &mut count.status.expectations;
+                self.expect(around, &judge, slot, batch, status);
+                continue;
+            }
             let Some((flow, rare)) = replica.flow(slot) else {
                 continue;
             };
@@ -106,11 +117,48 @@ impl Walk {
                 let is_translated = match pass {
                     Pass::Translated => true,
                     Pass::Plain => false,
-                    Pass::Unassured | Pass::Children => flow.is_nat(),
+                    Pass::Unassured | Pass::Children | Pass::Expectations => flow.is_nat(),
                 };
                 count.needs.count(flow, rare, is_translated);
             }
         }
         Step::Over
+    }
+    /// An expectation of the replica.
+    fn expect(
+        &self,
+        around: &Around<'_>,
+        judge: &Judge<'_>,
+        slot: Slot,
+        batch: &mut Writing<'_, Message>,
+        status: &mut ExpectationsStatus,
+    ) {
+        let replica = judge.replica;
+        let Some(expectation) = replica.expectation(slot) else {
+            return;
+        };
+        if replica.stamp(slot) <= self.above {
+            return;
+        }
+        if self.above > 0 {
+            status.total += 1;
+        }
+        // Who has more authority over the master has said what it expects.
+        let master = expect::master_key(expectation);
+        let mut before = judge.before.iter();
+        if before.any(|replica| replica.find(&master).is_some()) {
+            status.superseded += 1;
+            return;
+        }
+        let left = replica.timeout_left(slot, around.secs);
+        if left == 0 && judge.silent_secs > expectation.timeout_secs {
+            status.expired += 1;
+            return;
+        }
+        match expect::look(around.local, around.era, replica, expectation) {
+            Look::Already => status.already += 1,
+            Look::Superseded => status.superseded += 1,
+            Look::Missing => Expect::new(expectation, left, around.grace_secs).write(batch),
+        }
     }
 }
