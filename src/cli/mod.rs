@@ -18,12 +18,14 @@ use crate::observe::log::Destination;
 
 mod check_config;
 mod dump;
+mod history;
 mod keygen;
 mod notify;
 mod outcome;
 mod run;
 mod stats;
 mod status;
+mod switchover;
 mod text;
 
 /// Where the configuration is, if nobody says.
@@ -140,6 +142,8 @@ enum Command {
     Promote,
     /// Become standby
     Demote,
+    /// Hand over to a peer that is ready, through keepalived's track file; lose nothing
+    Switchover(switchover::SwitchoverArgs),
     /// Do what keepalived's notify line means: MASTER promotes, everything else demotes
     Notify(notify::NotifyArgs),
     /// Forget flows
@@ -156,6 +160,8 @@ enum Command {
     },
     /// List flows in the form of `conntrack -L`
     Dump(dump::DumpArgs),
+    /// Show every promotion and demotion, and how long each took
+    History(history::HistoryArgs),
     /// Show every counter
     Stats {
         /// As one JSON object
@@ -197,6 +203,8 @@ impl Invocation {
             Command::Commit => outcome::execute("commit", &Request::Commit, place, out),
             Command::Promote => outcome::execute("promote", &Request::Promote, place, out),
             Command::Demote => outcome::execute("demote", &Request::Demote, place, out),
+            Command::Switchover(args) => switchover::execute(&args, &mut place.connect()?, out),
+            Command::History(args) => history::execute(&args, &mut place.connect()?, out),
             Command::Notify(args) => outcome::execute("notify", &args.into_request(), place, out),
             Command::Flush { what } => {
                 let (name, what) = match what {

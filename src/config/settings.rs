@@ -35,6 +35,8 @@ pub struct Settings {
     pub policy: Policy,
     /// `[commit]`
     pub commit: CommitSettings,
+    /// `[keepalived]`
+    pub keepalived: KeepalivedSettings,
     /// `[log]`
     pub log: LogSettings,
 }
@@ -164,6 +166,28 @@ impl Default for CommitSettings {
             // A client that backs off (TCP doubles up to 120 s) is heard again within this time;
             // its first packet then refreshes the timeout to the usual value.
             grace: Duration::from_secs(180),
+        }
+    }
+}
+
+/// `[keepalived]`
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct KeepalivedSettings {
+    /// FIFO to which keepalived writes its changes of state.
+    pub notify_fifo: Option<PathBuf>,
+    /// File that keepalived tracks: what its priority is to be changed by.
+    pub track_file: Option<PathBuf>,
+    /// How much less priority a standby has that is not ready; 1 to 253.
+    pub unready_priority: u8,
+}
+
+impl Default for KeepalivedSettings {
+    fn default() -> Self {
+        Self {
+            notify_fifo: None,
+            track_file: None,
+            // The step between the priorities in the example: below any node that is ready.
+            unready_priority: 50,
         }
     }
 }

@@ -14,13 +14,15 @@ use crate::ctnetlink::request::{KernelRequest, RequestDone};
 use crate::flow::FlowEvent;
 use crate::flow::filter::LocalAddresses;
 use crate::replication::{Circumstances, LinkId, Peer, Replication, ReplicationSettings, Transmit};
-use crate::wire::Identity;
+use crate::wire::{Claims, Identity};
 
 mod batch;
 pub mod command;
 mod commit;
 mod damage;
 mod flush;
+mod handover;
+mod history;
 mod jobs;
 mod mirror;
 mod notice;
@@ -28,14 +30,21 @@ mod report;
 mod restore;
 mod role;
 mod settings;
+mod split;
 pub mod status;
 
-pub use command::{Command, FlowsFrom, Reply};
+pub use command::{Command, FlowsFrom, InstanceState, Reply, Via};
+use handover::Handover;
+pub use handover::{Standing, Switchover};
+use history::{History, Trigger};
+pub use history::{PeerThen, Transition, TransitionKind};
 use jobs::{Begin, Jobs, Work};
 use mirror::Mirror;
 pub use notice::{JobId, JobResult, Notice};
+pub use role::Instance;
 use role::Tenure;
 pub use settings::EngineSettings;
+use split::Rival;
 use status::Role;
 
 /// Seconds that the clock of timeouts shows at the start: more than any timeout is long, so that
@@ -55,6 +64,13 @@ pub struct Engine {
     role: Role,
     term: u64,
     tenure: Tenure,
+    rivals: Vec<Rival>,
+    handover: Handover,
+    history: History,
+    /// As it was looked at last: the pings tell it.
+    is_ready: bool,
+    /// What the pings tell.
+    told: (u8, u64, bool, Claims),
     notices: VecDeque<Notice>,
 }
 
@@ -92,7 +108,17 @@ impl Engine {
             jobs: Jobs::default(),
             role: settings.role,
             term: settings.term,
-            tenure: Tenure::remembered(settings.role, settings.term),
+            tenure: Tenure::remembered(
+                settings.role,
+                settings.term,
+                settings.masters.clone(),
+                now,
+            ),
+            rivals: Vec::new(),
+            handover: Handover::new(),
+            history: History::default(),
+            is_ready: false,
+            told: (0, 0, false, Claims::NONE),
             notices: VecDeque::with_capacity(NOTICES_MAX),
             began: now,
             settings,
@@ -186,13 +212,14 @@ impl Engine {
             Command::Stats => Reply::Stats(self.stats()),
             Command::Flows { from, slots_max } => self.flows(now, from, slots_max),
             Command::Commit => self.jobs.queue(Work::Commit),
-            Command::Promote => self.promote(),
+            Command::Promote => self.promote(now, &Trigger::Command),
             Command::Instance {
-                kind,
-                name,
-                is_master,
-            } => self.on_instance(kind, name, is_master),
-            Command::Demote => self.demote(),
+                via,
+                instance,
+                state,
+            } => self.on_instance(now, via, instance, state),
+            Command::Demote => self.demote(now, &Trigger::Command),
+            Command::Switchover { timeout } => self.switch_over(now, timeout),
             Command::FlushLocal => {
                 self.mirror.flush(now);
                 self.jobs
@@ -210,6 +237,7 @@ impl Engine {
             }
             Command::ResyncPeers => self.resync_peers(now),
         };
+        self.look_around(now);
         self.settle_jobs(now);
         reply
     }
@@ -224,6 +252,7 @@ impl Engine {
         if let Some(notice) = notice {
             self.notify(notice);
         }
+        self.look_around(now);
         let at = self.circumstances(now);
         self.replication.handle_timeout(at, &mut self.mirror.local);
         self.settle_jobs(now);
@@ -270,7 +299,11 @@ impl Engine {
             return self.began;
         }
         let mirror = self.mirror.poll_timeout().filter(|_| self.may_list());
-        let timers = [mirror, self.jobs.poll_timeout()];
+        let timers = [
+            mirror,
+            self.jobs.poll_timeout(),
+            self.handover.poll_timeout(),
+        ];
         timers
             .into_iter()
             .flatten()
@@ -299,10 +332,10 @@ impl Engine {
 
     /// Ends what is done and begins what waits for it.
     fn settle_jobs(&mut self, now: Instant) {
-        self.doubt_role();
+        self.doubt_role(now);
         loop {
             if let Some(ended) = self.jobs.take_ended(now) {
-                self.on_ended(ended);
+                self.on_ended(now, ended);
                 continue;
             }
             let begin = Begin {
@@ -311,10 +344,14 @@ impl Engine {
                 since_term: self.tenure.since_term,
                 table_is_complete: self.mirror.is_complete(),
                 peers: self.replication.peers(),
+                rivals: &self.rivals,
             };
             match self.jobs.begin_next(begin) {
-                Some(Work::Commit | Work::Promotion) => self.mirror.take_ownership(),
-                Some(Work::Flush) => {}
+                Some((job, Work::Commit | Work::Promotion)) => {
+                    self.mirror.take_ownership();
+                    self.on_job_begun(now, job);
+                }
+                Some((_, Work::Flush)) => {}
                 None => break,
             }
         }
@@ -322,7 +359,22 @@ impl Engine {
         let passes_are_over = !self.peers().iter().any(is_unproven);
         let listings = self.mirror.counters.listings;
         while let Some((job, result)) = self.jobs.take_waiter(now, listings, passes_are_over) {
-            self.notify(Notice::JobDone { job, result });
+            self.end_job(now, job, result);
+        }
+        if (self.role_number(), self.term) != (self.told.0, self.told.1) {
+            self.look_around(now);
+        }
+    }
+
+    /// What the others are to this node, and it to them: told when it has changed.
+    fn look_around(&mut self, now: Instant) {
+        self.watch_rivals(now);
+        self.is_ready = self.cause(now).is_none();
+        self.drive_handover(now, self.is_ready);
+        let told = (self.role_number(), self.term, self.is_ready, self.claims());
+        if told != self.told {
+            self.told = told;
+            self.replication.handle_news(told.3);
         }
     }
 
@@ -342,12 +394,18 @@ impl Engine {
                 .max(1),
             table_is_complete: self.mirror.is_complete(),
             table_is_whole: self.mirror.is_whole(),
-            role: match self.role {
-                Role::Standby => 0,
-                Role::Promoting => 1,
-                Role::Active => 2,
-            },
+            role: self.role_number(),
             term: self.term,
+            ready: self.is_ready,
+        }
+    }
+
+    /// As a ping tells it.
+    fn role_number(&self) -> u8 {
+        match self.role {
+            Role::Standby => 0,
+            Role::Promoting => 1,
+            Role::Active => 2,
         }
     }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::cache::{HashKey, Local};
 use crate::wire::seal::{Keyring, TAG_BYTES};
-use crate::wire::{Ack, Greeting, Header, Identity, Kind};
+use crate::wire::{Ack, Claims, Greeting, Header, Identity, Kind};
 
 mod answer;
 mod circumstances;
@@ -111,6 +111,7 @@ pub struct Replication {
     notices: VecDeque<PeerNotice>,
     strangers: Strangers,
     told_at: Option<Instant>,
+    claims: Claims,
     counters: Counters,
 }
 
@@ -137,6 +138,7 @@ impl Replication {
             notices: VecDeque::with_capacity(NOTICES_MAX),
             strangers: Strangers::default(),
             told_at: None,
+            claims: Claims::NONE,
             counters: Counters::default(),
         }
     }
@@ -170,6 +172,14 @@ impl Replication {
             .iter()
             .filter(|peer| peer.is_listening())
             .fold(0, |mask, peer| mask | peer.bit())
+    }
+
+    /// What this node tells of itself, beside role and term, has changed.
+    pub fn handle_news(&mut self, claims: Claims) {
+        self.claims = claims;
+        for peer in &mut self.peers {
+            peer.on_news();
+        }
     }
 
     /// The local cache has changed.
@@ -253,7 +263,7 @@ impl Replication {
             .or_else(|| self.next_hello(out))
             .or_else(|| {
                 self.peers.iter_mut().find_map(|peer| {
-                    peer.next_control(at, local, out)
+                    peer.next_control(at, &self.claims, local, out)
                         .or_else(|| peer.next_reconcile(at, local, out))
                 })
             })

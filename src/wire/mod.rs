@@ -10,6 +10,7 @@
 //! header's bytes as associated data.
 
 mod bitmap;
+mod claims;
 mod codec;
 pub mod control;
 mod envelope;
@@ -24,6 +25,7 @@ pub mod record;
 pub mod seal;
 
 pub use bitmap::AckBitmap;
+pub use claims::{CLAIMS_MAX, Claims, claim_of};
 pub use control::{Ack, Frame, Frames, Outcome, Ping, Verdict};
 pub use error::WireError;
 pub use flow_v1::FLOW_RECORD_BYTES_MAX;

@@ -92,9 +92,11 @@ impl Peer {
             (false, 1) => PING_AT_REST,
             (false, _) => PING_OF_MANY,
         };
-        Some(
-            path.pinged_at
-                .map_or(self.known_since, |pinged| pinged + interval),
-        )
+        let has_news = self.has_news && Some(link) == carrying;
+        Some(match path.pinged_at {
+            Some(pinged) if !has_news => pinged + interval,
+            // What we are is told at once when it changes: a switchover waits for it.
+            Some(_) | None => self.known_since,
+        })
     }
 }
