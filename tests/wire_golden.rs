@@ -23,8 +23,8 @@ use ctsyncd::flow::{Flow, ProtoInfo, Rare, Status, Tuple, Zone, ZoneDir};
 use ctsyncd::wire::reconcile::list_entry;
 use ctsyncd::wire::seal::{ClusterKey, SealKey};
 use ctsyncd::wire::{
-    Ack, AckBitmap, Claims, Epoch, Frame, Frames, Greeting, Header, Hello, Identity, Kind, Level, List,
-    ListQuestion, Marker, Name, Outcome, Ping, Record, Records, Sums, SumsQuestion, Verdict,
+    Ack, AckBitmap, Claims, Epoch, Frame, Frames, Greeting, Header, Hello, Identity, Kind, Level,
+    List, ListQuestion, Marker, Name, Outcome, Ping, Record, Records, Sums, SumsQuestion, Verdict,
     claim_of, emit_flow, emit_marker, emit_tombstone,
 };
 

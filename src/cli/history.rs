@@ -111,9 +111,7 @@ pub(super) fn moment(at_ms: u64) -> String {
     let at = UNIX_EPOCH.checked_add(Duration::from_millis(at_ms));
     match at {
         // Later than the year 9999 is what the formatter refuses.
-        Some(at) if at_ms < 253_402_300_800_000 => {
-            humantime::format_rfc3339_millis(at).to_string()
-        }
+        Some(at) if at_ms < 253_402_300_800_000 => humantime::format_rfc3339_millis(at).to_string(),
         Some(_) | None => format!("{at_ms} ms"),
     }
 }

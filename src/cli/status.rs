@@ -14,7 +14,8 @@ use super::{CliError, Exit};
 use crate::control::client::Client;
 use crate::control::message::Request;
 use crate::engine::status::{
-    CommitStatus, PastTransition, PathState, PeerState, PeerStatus, ReplicaStatus, Role, Status, StrangerStatus,
+    CommitStatus, PastTransition, PathState, PeerState, PeerStatus, ReplicaStatus, Role, Status,
+    StrangerStatus,
 };
 
 #[derive(Debug, Args)]
@@ -65,7 +66,9 @@ fn verdict(check: bool, ready: bool) -> Exit {
 
 fn check_line(status: &Status) -> String {
     let ready = match (status.ready, &status.cause) {
-        _ if !status.split_brain.is_empty() => format!("split brain: {}", status.split_brain[0].cause),
+        _ if !status.split_brain.is_empty() => {
+            format!("split brain: {}", status.split_brain[0].cause)
+        }
         (true, _) => "ready".to_owned(),
         (false, Some(cause)) => format!("not ready: {cause}"),
         (false, None) => "not ready".to_owned(),

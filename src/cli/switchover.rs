@@ -24,7 +24,9 @@ fn timeout(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(timeout) if timeout >= Duration::from_secs(1) => Ok(timeout),
         Ok(_) => Err("no switchover is done within a second: give it more".into()),
-        Err(error) => Err(format!("{error}: a time is a number with a unit, as in \"30s\"")),
+        Err(error) => Err(format!(
+            "{error}: a time is a number with a unit, as in \"30s\""
+        )),
     }
 }
 

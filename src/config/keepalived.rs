@@ -22,7 +22,8 @@ pub(super) fn settle(
         return default;
     };
     let given = section.unready_priority.as_ref();
-    let unready = given.and_then(|given| check.within("unready_priority", given, &UNREADY_PRIORITY));
+    let unready =
+        given.and_then(|given| check.within("unready_priority", given, &UNREADY_PRIORITY));
     if let (Some(given), None) = (given, &section.track_file) {
         let message = "unready_priority without a track_file: how would keepalived hear of it?";
         let help = "name the file with track_file, and track it in keepalived.conf";
@@ -32,7 +33,9 @@ pub(super) fn settle(
         && fifo.get_ref() == track.get_ref()
     {
         let message = "track_file and notify_fifo are one path: a file and a FIFO are two things";
-        check.report.error_help(track.span(), message, "give each a path of its own");
+        check
+            .report
+            .error_help(track.span(), message, "give each a path of its own");
     }
     KeepalivedSettings {
         notify_fifo: path("notify_fifo", &section.notify_fifo, check),

@@ -19,9 +19,7 @@ use super::port::Port;
 use super::remember::Remembered;
 use super::tell::tell;
 use crate::ctnetlink::request::RequestDone;
-use crate::engine::{
-    Command, Engine, JobId, JobResult, Notice, Reply, Standing, Transition,
-};
+use crate::engine::{Command, Engine, JobId, JobResult, Notice, Reply, Standing, Transition};
 use crate::kernel::{EventReader, KernelEvents, Requests, clock};
 use crate::net::Destination;
 use crate::net::link::DATAGRAM_BYTES_MAX;
@@ -336,7 +334,12 @@ impl Driver {
                 self.parts.standing.send_replace(standing);
             }
             Notice::Transition { began, transition } => {
-                if self.parts.transitions.try_send((began, *transition)).is_err() {
+                if self
+                    .parts
+                    .transitions
+                    .try_send((began, *transition))
+                    .is_err()
+                {
                     warn!("the history lacks a promotion or demotion: too many at once");
                 }
             }

@@ -151,7 +151,9 @@ mod tests {
         let socket = folder.join("control.sock");
         let mut first = History::beside(&socket, "one".into());
         first.note(clock(), transition(1, None)).expect("writable");
-        first.note(clock(), transition(1, Some(5))).expect("writable");
+        first
+            .note(clock(), transition(1, Some(5)))
+            .expect("writable");
         assert_eq!(first.entries().count(), 1, "one transition, told twice");
 
         let mut text = fs::read_to_string(&first.path).expect("is there");

@@ -2,8 +2,8 @@
 
 use tracing::{debug, error, info, warn};
 
-use crate::engine::{Notice, Transition};
 use crate::engine::status::CommitStatus;
+use crate::engine::{Notice, Transition};
 use crate::replication::PeerNotice;
 
 /// Writes a notice to the log.

@@ -295,10 +295,12 @@ impl Engine {
         if is_late || now >= running.until {
             return self.end_switchover(Err(match (released_at, demoted_at) {
                 (None, None) => "the time is over, and no peer has taken over".to_owned(),
-                (_, Some(_)) => "keepalived let go here, and no peer has taken over: does keepalived \
+                (_, Some(_)) => {
+                    "keepalived let go here, and no peer has taken over: does keepalived \
                                  run there, and does it call `ctsyncd notify` or write to \
                                  notify_fifo?"
-                    .to_owned(),
+                        .to_owned()
+                }
                 (Some(_), None) => "keepalived has not let go: does its vrrp_sync_group or \
                                     vrrp_instance name a track_file with the path of [keepalived] \
                                     track_file and weight 1, and does it call `ctsyncd notify` or \

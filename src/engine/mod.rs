@@ -108,12 +108,7 @@ impl Engine {
             jobs: Jobs::default(),
             role: settings.role,
             term: settings.term,
-            tenure: Tenure::remembered(
-                settings.role,
-                settings.term,
-                settings.masters.clone(),
-                now,
-            ),
+            tenure: Tenure::remembered(settings.role, settings.term, settings.masters.clone(), now),
             rivals: Vec::new(),
             handover: Handover::new(),
             history: History::default(),
@@ -155,13 +150,14 @@ impl Engine {
         if self.mirror.on_events(secs, events, listeners) {
             self.replication.handle_change(now);
         }
-        self.tell_full();
+        self.tell_full(now);
     }
 
     /// Events of the kernel were missed.
     pub fn handle_overrun(&mut self, now: Instant) {
         let notice = self.mirror.on_overrun(now);
         self.notify(notice);
+        self.look_around(now);
     }
 
     /// The node's own addresses, all of them.
@@ -191,9 +187,12 @@ impl Engine {
                 if self.mirror.on_listed(secs, &flows, listeners) {
                     self.replication.handle_change(now);
                 }
-                self.tell_full();
+                self.tell_full(now);
             }
-            RequestDone::DumpEnded { complete } => self.mirror.on_listing_ended(now, complete),
+            RequestDone::DumpEnded { complete } => {
+                self.mirror.on_listing_ended(now, complete);
+                self.look_around(now);
+            }
             RequestDone::Batch {
                 last_seq,
                 complete,
@@ -311,9 +310,10 @@ impl Engine {
     }
 
     /// Says once that the local cache is full.
-    fn tell_full(&mut self) {
+    fn tell_full(&mut self, now: Instant) {
         if self.mirror.take_filled() {
             self.notify(Notice::TableFull);
+            self.look_around(now);
         }
     }
 
@@ -374,7 +374,7 @@ impl Engine {
         let told = (self.role_number(), self.term, self.is_ready, self.claims());
         if told != self.told {
             self.told = told;
-            self.replication.handle_news(told.3);
+            self.replication.handle_news(now, told.3);
         }
     }
 

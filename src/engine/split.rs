@@ -10,12 +10,12 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Engine, Peer};
 use super::command::Reply;
-use super::history::{Trigger, TransitionKind, millis};
+use super::history::{TransitionKind, Trigger, millis};
 use super::jobs::Work;
 use super::notice::{JobId, Notice};
 use super::status::{Role, SplitBrainStatus};
+use super::{Engine, Peer};
 use crate::wire::Name;
 
 /// Two claims that overlap for less than this are a hand-over: where the new active preempts,

@@ -175,10 +175,10 @@ impl Replication {
     }
 
     /// What this node tells of itself, beside role and term, has changed.
-    pub fn handle_news(&mut self, claims: Claims) {
+    pub fn handle_news(&mut self, now: Instant, claims: Claims) {
         self.claims = claims;
         for peer in &mut self.peers {
-            peer.on_news();
+            peer.on_news(now);
         }
     }
 

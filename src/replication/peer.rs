@@ -85,8 +85,8 @@ pub struct Peer {
     told: Option<Told>,
     told_at: Option<Instant>,
     claims: Claims,
-    /// What we last told it of ourselves has changed since.
-    has_news: bool,
+    /// What we tell it of ourselves has changed then, and it has not answered a ping since.
+    news_at: Option<Instant>,
     replica: Option<Replica>,
     /// Highest stamp in the replica.
     high: u64,
@@ -115,7 +115,7 @@ impl Peer {
             told: None,
             told_at: None,
             claims: Claims::NONE,
-            has_news: false,
+            news_at: None,
             replica: None,
             high: 0,
             verdict: None,
@@ -289,9 +289,9 @@ impl Peer {
         self.end_session(local);
     }
 
-    /// What pings tell of us has changed: the next one on the link that carries is due.
-    pub(super) fn on_news(&mut self) {
-        self.has_news = true;
+    /// What pings tell of us has changed: one is due at once on the link that carries.
+    pub(super) fn on_news(&mut self, now: Instant) {
+        self.news_at = Some(now);
     }
 
     pub(super) fn on_change(&mut self, now: Instant) {

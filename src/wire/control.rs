@@ -5,8 +5,8 @@ use super::envelope::{ENVELOPE_BYTES, Envelopes, wrap};
 use super::header::CONTROL_HEADER_BYTES;
 use super::reconcile::{LIST_QUESTION_V1, LIST_V1, SUMS_QUESTION_V1, SUMS_V1};
 use super::{
-    AckBitmap, Claims, Greeting, Hello, List, ListQuestion, NUMBER_MAX, Sums, SumsQuestion, WINDOW_MAX,
-    WireError,
+    AckBitmap, Claims, Greeting, Hello, List, ListQuestion, NUMBER_MAX, Sums, SumsQuestion,
+    WINDOW_MAX, WireError,
 };
 
 /// Kind of the frame of a hello datagram.

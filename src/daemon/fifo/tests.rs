@@ -37,10 +37,7 @@ fn every_line_means_what_keepalived_says_or_is_refused_for_a_reason() {
         ),
         (b"", Err(Refusal::OtherKind)),
         (b"MASTER", Err(Refusal::OtherKind)),
-        (
-            b"VS [192.168.201.15]:tcp:80 UP",
-            Err(Refusal::OtherKind),
-        ),
+        (b"VS [192.168.201.15]:tcp:80 UP", Err(Refusal::OtherKind)),
         (b"instance \"VI\" MASTER 1", Err(Refusal::OtherKind)),
         (b"INSTANCE VI MASTER 1", Err(Refusal::NoName)),
         (b"INSTANCE \"VI MASTER 1", Err(Refusal::NoName)),
@@ -126,7 +123,10 @@ fn half_lines_long_lines_and_writers_that_come_and_go_end_nothing() {
         reopened(2).await;
         write(&[&[b'x'; 5000][..], b"\nGROUP \"g\" MASTER 0\n"].concat());
         let order = orders.recv().await.expect("the line after the long one");
-        assert_eq!(Ok(order.command), instance("GROUP", "g", InstanceState::Master));
+        assert_eq!(
+            Ok(order.command),
+            instance("GROUP", "g", InstanceState::Master)
+        );
         reopened(3).await;
         // keepalived removes what it has made itself; then there is a new one.
         let mut options = std::fs::OpenOptions::new();
@@ -136,7 +136,10 @@ fn half_lines_long_lines_and_writers_that_come_and_go_end_nothing() {
         reopened(4).await;
         write(b"GROUP \"g\" BACKUP 0\n");
         let order = orders.recv().await.expect("a line through the new FIFO");
-        assert_eq!(Ok(order.command), instance("GROUP", "g", InstanceState::Backup));
+        assert_eq!(
+            Ok(order.command),
+            instance("GROUP", "g", InstanceState::Backup)
+        );
         assert_eq!(count(&counters, "fifo.refused.half_line"), 1);
         assert_eq!(count(&counters, "fifo.refused.too_long"), 1);
         listening.abort();
@@ -149,5 +152,8 @@ fn a_file_in_the_place_of_the_fifo_is_refused_in_words() {
     let path = folder.0.join("file");
     std::fs::write(&path, b"").expect("is writable");
     let error = run(async { Fifo::open(&path).expect_err("is a file") });
-    assert!(error.to_string().contains("is there and is no FIFO"), "{error:#}");
+    assert!(
+        error.to_string().contains("is there and is no FIFO"),
+        "{error:#}"
+    );
 }

@@ -68,6 +68,7 @@ impl Peer {
         out: &mut Vec<u8>,
     ) -> Option<Transmit> {
         let carrying = self.carrying(at.now)?;
+        self.let_news_rest(at.now);
         let replica = self.replica.as_ref()?;
         let session = self.session.as_mut()?;
         if let Some(answer) = session.take_due_ack(at.now) {
@@ -87,7 +88,7 @@ impl Peer {
         let session = self.session.as_mut()?;
         let clock = session.next_clock(at.clock_micros);
         self.paths[usize::from(link.0)].pinged_at = Some(at.now);
-        self.has_news &= link != carrying.0;
+
         session.note_ping(SentPing {
             clock,
             link,

@@ -371,20 +371,20 @@ fn any_frame() -> impl Strategy<Value = Frame<'static>> {
         proptest::collection::vec(any::<u32>(), 0..70),
     )
         .prop_map(
-        |(next, (lag_ms, lag_records, clock_micros, role, term, flows, ready), claims)| {
-            Frame::Ping(Ping {
-                next,
-                lag_ms,
-                lag_records,
-                clock_micros,
-                role,
-                term,
-                flows,
-                ready,
-                claims: Claims::of(claims),
-            })
-        },
-    );
+            |(next, (lag_ms, lag_records, clock_micros, role, term, flows, ready), claims)| {
+                Frame::Ping(Ping {
+                    next,
+                    lag_ms,
+                    lag_records,
+                    clock_micros,
+                    role,
+                    term,
+                    flows,
+                    ready,
+                    claims: Claims::of(claims),
+                })
+            },
+        );
     prop_oneof![hello, greeting, ack, ping]
 }
 
