@@ -19,4 +19,5 @@ mod mix;
 mod overrun;
 mod replicate;
 mod restart;
+mod roles;
 mod seal;

@@ -15,6 +15,7 @@ pub(crate) mod namespace;
 pub(crate) mod netlink;
 pub(crate) mod peer;
 pub(crate) mod process;
+pub(crate) mod requests;
 pub(crate) mod services;
 pub(crate) mod table;
 pub(crate) mod topology;
