@@ -35,6 +35,8 @@ pub struct Settings {
     pub policy: Policy,
     /// `[commit]`
     pub commit: CommitSettings,
+    /// `[keepalived]`
+    pub keepalived: KeepalivedSettings,
     /// `[log]`
     pub log: LogSettings,
 }
@@ -169,6 +171,28 @@ impl Default for CommitSettings {
             grace: Duration::from_secs(180),
             // Clearing it can kill a flow (measured: 1 of 42).
             tcp_liberal: true,
+        }
+    }
+}
+
+/// `[keepalived]`
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct KeepalivedSettings {
+    /// FIFO to which keepalived writes its changes of state.
+    pub notify_fifo: Option<PathBuf>,
+    /// File that keepalived tracks: what its priority is to be changed by.
+    pub track_file: Option<PathBuf>,
+    /// How much less priority a standby has that is not ready; 1 to 253.
+    pub unready_priority: u8,
+}
+
+impl Default for KeepalivedSettings {
+    fn default() -> Self {
+        Self {
+            notify_fifo: None,
+            track_file: None,
+            // The step between the priorities in the example: below any node that is ready.
+            unready_priority: 50,
         }
     }
 }

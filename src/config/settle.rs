@@ -16,7 +16,7 @@ use super::settings::{
     LogSettings, NODE_NAME_LEN_MAX, NodeSettings, SOCKET_DEFAULT, Security, Settings,
 };
 use super::units::{Period, Size};
-use super::{links, replicate};
+use super::{keepalived, links, replicate};
 
 /// Longest path of a Unix socket: `sun_path` is 108 bytes with the closing zero, unix(7).
 const SOCKET_PATH_LEN_MAX: usize = 107;
@@ -69,6 +69,7 @@ pub(super) fn settle(
     let kernel = check.kernel(file.kernel.as_ref());
     let cache = check.cache(file.cache.as_ref());
     let commit = check.commit(file.commit.as_ref());
+    let keepalived = keepalived::settle(file.keepalived.as_ref(), &mut check);
     let log = check.log(file.log.as_ref());
     Some(Settings {
         node: node?,
@@ -79,6 +80,7 @@ pub(super) fn settle(
         cache,
         policy,
         commit,
+        keepalived,
         log,
     })
 }

@@ -7,19 +7,20 @@ use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::net::IpAddr;
 use std::task::Poll;
+use std::time::Instant;
 
 use anyhow::Context;
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep_until;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::port::Port;
+use super::remember::Remembered;
 use super::tell::tell;
 use crate::ctnetlink::host::Host;
 use crate::ctnetlink::request::RequestDone;
-use crate::engine::status::Role;
-use crate::engine::{Command, Engine, JobId, JobResult, Notice, Reply};
+use crate::engine::{Command, Engine, JobId, JobResult, Notice, Reply, Standing, Transition};
 use crate::kernel::{EventReader, KernelEvents, Requests, clock};
 use crate::net::Destination;
 use crate::net::link::DATAGRAM_BYTES_MAX;
@@ -39,7 +40,7 @@ const ORDERS: usize = 4;
 /// An order, and where its answer goes.
 #[derive(Debug)]
 pub(super) struct Order {
-    command: Command,
+    pub(super) command: Command,
     answer: oneshot::Sender<Answer>,
 }
 
@@ -71,11 +72,17 @@ impl Asker {
         }
     }
 
-    /// Orders something and waits until it is done; `None` if the engine is gone.
-    pub(super) async fn order(&self, command: Command) -> Option<Answer> {
+    /// Orders something; whoever wants to know can wait for the answer. `None` if the engine is
+    /// gone.
+    pub(super) async fn order_only(&self, command: Command) -> Option<oneshot::Receiver<Answer>> {
         let (answer, answered) = oneshot::channel();
         self.orders.send(Order { command, answer }).await.ok()?;
-        answered.await.ok()
+        Some(answered)
+    }
+
+    /// Orders something and waits until it is done; `None` if the engine is gone.
+    pub(super) async fn order(&self, command: Command) -> Option<Answer> {
+        self.order_only(command).await?.await.ok()
     }
 }
 
@@ -91,7 +98,9 @@ pub(super) struct Parts {
     pub(super) addresses: watch::Receiver<Vec<IpAddr>>,
     pub(super) host: watch::Receiver<Host>,
     pub(super) ports: Vec<Port>,
-    pub(super) role: watch::Sender<(Role, u64)>,
+    pub(super) role: watch::Sender<Remembered>,
+    pub(super) standing: watch::Sender<Standing>,
+    pub(super) transitions: mpsc::Sender<(Instant, Transition)>,
 }
 
 /// The driver.
@@ -274,7 +283,12 @@ impl Driver {
 
     fn on_order(&mut self, order: Order) {
         let Order { command, answer } = order;
-        let reply = match self.parts.engine.handle_command(clock(), command) {
+        let is_instance = matches!(command, Command::Instance { .. });
+        let reply = self.parts.engine.handle_command(clock(), command);
+        if is_instance {
+            self.remember();
+        }
+        let reply = match reply {
             Reply::Started(job) => {
                 self.waiting.insert(job, answer);
                 return;
@@ -330,17 +344,45 @@ impl Driver {
                     let _ = answer.send(Answer::Ended(result));
                 }
             }
-            Notice::Role { to, term, .. } => {
-                self.parts.role.send_replace((to, term));
+            Notice::Role { .. } => self.remember(),
+            Notice::Standing(standing) => {
+                self.parts.standing.send_replace(standing);
+            }
+            Notice::Transition { began, transition } => {
+                if self
+                    .parts
+                    .transitions
+                    .try_send((began, *transition))
+                    .is_err()
+                {
+                    warn!("the history lacks a promotion or demotion: too many at once");
+                }
             }
             Notice::Peer(_)
             | Notice::Committed(_)
             | Notice::Faded { .. }
             | Notice::MadeStrict { .. }
+            | Notice::SplitBrain { .. }
+            | Notice::SplitBrainOver { .. }
             | Notice::Overrun
             | Notice::TableWhole { .. }
             | Notice::TableFull => {}
         }
+    }
+
+    /// What a later run has to know of the role.
+    fn remember(&self) {
+        let engine = &self.parts.engine;
+        let now = Remembered {
+            role: engine.role(),
+            term: engine.term(),
+            masters: engine.masters().to_vec(),
+        };
+        self.parts.role.send_if_modified(|before| {
+            let is_news = *before != now;
+            *before = now;
+            is_news
+        });
     }
 
     /// What the threads around the engine have counted.

@@ -9,15 +9,26 @@
 //! | active, remembered | a peer is active in a later term | standby | as demote |
 //! | promoting, active | demote | standby | a running commit stops; what our kernel holds is stale |
 //! | standby | demote | standby | nothing |
+//!
+//! keepalived's instances promote when one becomes MASTER and demote when the last one is MASTER no
+//! more. Who else is active beside us is for `split`.
 
-use super::command::Reply;
+use std::time::{Duration, Instant};
+
+use super::command::{InstanceState, Reply, Via};
+use super::history::{TransitionKind, Trigger};
 use super::jobs::{Ended, Work};
-use super::notice::{JobResult, Notice};
+use super::notice::{JobId, JobResult, Notice};
 use super::status::Role;
 use super::{Engine, Peer};
+use crate::wire::{CLAIMS_MAX, Claims, claim_of};
 
-/// Instances of keepalived whose state is kept; more are taken as one.
-const INSTANCES_MAX: usize = 64;
+/// keepalived writes a line for each instance and for its group, all of which become MASTER at
+/// once: what follows a promotion within this time is part of it.
+const BURST: Duration = Duration::from_millis(500);
+
+/// An instance or group of keepalived: `INSTANCE` or `GROUP`, and its name.
+pub type Instance = (String, String);
 
 /// What the role rests on.
 #[derive(Debug, Default)]
@@ -25,61 +36,129 @@ pub(super) struct Tenure {
     /// The term up to which this node has taken over everything: a peer that was active in an
     /// earlier one, and not since, has nothing for us. 0: never.
     pub(super) since_term: u64,
+    /// Since when this node is active, or was last.
+    pub(super) active_since: Option<Instant>,
     /// The role is that of an earlier run, and nobody has confirmed it.
     is_remembered: bool,
-    /// keepalived's instances and groups that are MASTER here.
-    masters: Vec<(String, String)>,
+    /// keepalived's instances and groups that are MASTER here; what is beyond [`CLAIMS_MAX`] is
+    /// not kept.
+    masters: Vec<Instance>,
+    /// When the last promotion was asked for.
+    promoted_at: Option<Instant>,
 }
 
 impl Tenure {
     /// What an earlier run has left.
-    pub(super) fn remembered(role: Role, term: u64) -> Self {
+    pub(super) fn remembered(role: Role, term: u64, masters: Vec<Instance>, now: Instant) -> Self {
         let is_active = role == Role::Active;
         Self {
             since_term: if is_active { term } else { 0 },
+            active_since: is_active.then_some(now),
             is_remembered: is_active,
-            masters: Vec::new(),
+            masters: if is_active { masters } else { Vec::new() },
+            promoted_at: None,
         }
+    }
+
+    /// Our instances among what a peer claims, for people.
+    pub(super) fn masters_among(&self, claims: &Claims) -> Vec<String> {
+        let in_common = self.masters.iter().filter(|(kind, name)| {
+            let hash = claim_of(kind, name);
+            claims.hashes().contains(&hash)
+        });
+        in_common
+            .map(|(kind, name)| format!("{kind} {name}"))
+            .collect()
     }
 }
 
 impl Engine {
+    /// keepalived's instances and groups that are MASTER here.
+    #[must_use]
+    pub fn masters(&self) -> &[Instance] {
+        &self.tenure.masters
+    }
+
+    /// What this node claims: while it is active, or about to be.
+    pub(super) fn claims(&self) -> Claims {
+        match (self.role, self.tenure.masters.as_slice()) {
+            (Role::Standby, _) => Claims::NONE,
+            (Role::Promoting | Role::Active, []) => Claims::everything(),
+            (Role::Promoting | Role::Active, masters) => {
+                Claims::of(masters.iter().map(|(kind, name)| claim_of(kind, name)))
+            }
+        }
+    }
+
     /// keepalived's word on one of its instances or groups: this node is active while any of them
     /// is MASTER here.
-    pub(super) fn on_instance(&mut self, kind: String, name: String, is_master: bool) -> Reply {
+    pub(super) fn on_instance(
+        &mut self,
+        now: Instant,
+        via: Via,
+        (kind, name): Instance,
+        state: InstanceState,
+    ) -> Reply {
+        let trigger = Trigger::Keepalived {
+            via,
+            kind: kind.clone(),
+            name: name.clone(),
+            state,
+        };
         let instance = (kind, name);
         let masters = &mut self.tenure.masters;
-        masters.retain(|held| *held != instance);
-        if is_master {
-            if masters.len() < INSTANCES_MAX {
-                masters.push(instance);
+        let was_master = masters.contains(&instance);
+        match state {
+            InstanceState::Unchanged => return Reply::Done,
+            InstanceState::Master => {
+                if !was_master && masters.len() < CLAIMS_MAX {
+                    masters.push(instance);
+                }
+                if via == Via::Fifo && (was_master || self.is_promoted_lately(now)) {
+                    // Nobody waits for this one's commit, and one that began just now is enough.
+                    return Reply::Done;
+                }
+                return self.promote(now, &trigger);
             }
-            return self.promote();
+            InstanceState::Backup
+            | InstanceState::Fault
+            | InstanceState::Stop
+            | InstanceState::Deleted => {}
         }
+        masters.retain(|held| *held != instance);
         if masters.is_empty() {
-            self.demote()
+            self.demote(now, &trigger)
         } else {
             Reply::Done
         }
     }
 
     /// Commits the replicas and becomes active.
-    pub(super) fn promote(&mut self) -> Reply {
+    pub(super) fn promote(&mut self, now: Instant, trigger: &Trigger) -> Reply {
         self.tenure.is_remembered = false;
         self.stop_fading();
         let reply = self.jobs.queue(Work::Promotion, Vec::new());
-        if self.role == Role::Standby && matches!(reply, Reply::Started(_)) {
+        let Reply::Started(job) = reply else {
+            return reply;
+        };
+        let kind = self.kind_of_promotion();
+        if self.role == Role::Standby {
+            self.note_predecessors(now);
             self.change_role(Role::Promoting);
         }
+        self.tenure.promoted_at = Some(now);
+        self.handover.on_promoted();
+        self.begin_transition(now, kind, trigger, Some(job));
         reply
     }
 
     /// Becomes standby. From now on the flows live elsewhere: what our kernel holds of them goes
     /// stale, and a commit that is under way would only add to it.
-    pub(super) fn demote(&mut self) -> Reply {
+    pub(super) fn demote(&mut self, now: Instant, trigger: &Trigger) -> Reply {
         self.tenure.is_remembered = false;
         self.tenure.masters.clear();
         if self.role != Role::Standby {
+            self.begin_transition(now, TransitionKind::Demotion, trigger, None);
             self.jobs.cancel_promotions();
             self.mirror.lose_ownership();
             self.change_role(Role::Standby);
@@ -89,14 +168,26 @@ impl Engine {
     }
 
     /// A role that is only remembered gives way to a peer that was promoted since.
-    pub(super) fn doubt_role(&mut self) {
-        let is_later = |peer: &Peer| {
+    pub(super) fn doubt_role(&mut self, now: Instant) {
+        let is_later = |peer: &&Peer| {
             peer.told()
                 .is_some_and(|told| told.role != 0 && told.term > self.term)
         };
-        if self.tenure.is_remembered && self.peers().iter().any(is_later) {
-            self.demote();
+        if !self.tenure.is_remembered {
+            return;
         }
+        // Who shares the work with us has a term of its own, and says nothing about ours.
+        let claims = self.claims();
+        let overlaps = |peer: &&Peer| peer.claims().overlap(&claims);
+        let later = self.peers().iter().filter(is_later).find(overlaps);
+        if let Some(peer) = later.map(Peer::name) {
+            self.demote(now, &Trigger::Doubt(peer));
+        }
+    }
+
+    fn is_promoted_lately(&self, now: Instant) -> bool {
+        let at = self.tenure.promoted_at;
+        self.role != Role::Standby && at.is_some_and(|at| now < at + BURST)
     }
 
     /// The one door for changes of role. The term grows when a promotion begins.
@@ -121,7 +212,7 @@ impl Engine {
         });
     }
 
-    pub(super) fn on_ended(&mut self, ended: Ended) {
+    pub(super) fn on_ended(&mut self, now: Instant, ended: Ended) {
         let Ended { job, work, result } = ended;
         if let JobResult::Committed(status) = &result {
             self.notify(Notice::Committed(status.clone()));
@@ -131,7 +222,8 @@ impl Engine {
                 if status.failed.is_empty() {
                     self.tenure.since_term = self.term;
                 }
-                if !self.jobs.has_promotions() {
+                if !self.jobs.has_promotions() && self.role == Role::Promoting {
+                    self.tenure.active_since = Some(now);
                     self.change_role(Role::Active);
                 }
             }
@@ -139,6 +231,13 @@ impl Engine {
         if matches!(result, JobResult::Committed(_)) {
             self.begin_strict(work);
         }
+        self.forget_rival(job);
+        self.end_job(now, job, result);
+    }
+
+    /// Tells whoever waits for a job how it ended, and what it was a part of.
+    pub(super) fn end_job(&mut self, now: Instant, job: JobId, result: JobResult) {
+        self.end_transition(now, job, &result);
         self.notify(Notice::JobDone { job, result });
     }
 }

@@ -6,6 +6,8 @@ mod foreseen;
 
 pub use foreseen::{Foreseen, ForeseenConflict, ForeseenRoom, ForeseenSource};
 
+use super::history::Transition;
+
 /// One look at the node.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Status {
@@ -34,8 +36,40 @@ pub struct Status {
     /// Who was heard lately and could not be understood.
     #[serde(default)]
     pub strangers: Vec<StrangerStatus>,
+    /// Other nodes that are active for the same addresses as this one.
+    #[serde(default)]
+    pub split_brain: Vec<SplitBrainStatus>,
+    /// The last promotion of this node, also of an earlier run; the daemon puts it in.
+    #[serde(default)]
+    pub last_promotion: Option<PastTransition>,
     /// Progress of the running commit, or the outcome of the last.
     pub commit: Option<CommitStatus>,
+}
+
+/// Another node that is active for the same addresses as this one.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SplitBrainStatus {
+    /// Its name.
+    pub peer: String,
+    /// keepalived's instances and groups that are MASTER on both; empty: one of the two is active
+    /// without any.
+    pub instances: Vec<String>,
+    /// For how long, in milliseconds.
+    pub since_ms: u64,
+    /// What it is and what to do, in words.
+    pub cause: String,
+}
+
+/// A transition with the time of day.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PastTransition {
+    /// When it began, in milliseconds of Unix time.
+    pub at_ms: u64,
+    /// The run of the daemon.
+    pub run: String,
+    /// What happened.
+    #[serde(flatten)]
+    pub transition: Transition,
 }
 
 /// Somebody who is heard and cannot be understood.

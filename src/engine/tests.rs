@@ -14,6 +14,8 @@ use crate::flow::filter::Policy;
 use crate::flow::{EventKind, Flow, Present, Rare, Status, Tuple};
 use crate::wire::{Epoch, Name, Versions};
 
+mod roles;
+
 const MILLI: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -72,8 +74,8 @@ struct Node {
 }
 
 impl Node {
-    fn new(name: &str, run: u8, flows_max: u32, now: Instant) -> Self {
-        let settings = EngineSettings {
+    fn settings(name: &str, run: u8, flows_max: u32) -> EngineSettings {
+        EngineSettings {
             name: Name::new(name.as_bytes()).expect("a valid name"),
             epoch: Epoch([run; 16]),
             versions: Versions::OURS,
@@ -92,9 +94,13 @@ impl Node {
             keyring: None,
             role: Role::Standby,
             term: 0,
-        };
+            masters: Vec::new(),
+        }
+    }
+
+    fn new(name: &str, run: u8, flows_max: u32, now: Instant) -> Self {
         Self {
-            engine: Engine::new(settings, now),
+            engine: Engine::new(Self::settings(name, run, flows_max), now),
             address: SocketAddr::from(([192, 0, 2, run], 3780)),
             batches: Vec::new(),
             notices: Vec::new(),

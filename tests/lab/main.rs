@@ -24,6 +24,7 @@ mod nat;
 mod overrun;
 mod replicate;
 mod restart;
+mod roles;
 mod seal;
 mod tcp;
 mod timers;

@@ -152,6 +152,8 @@ fn standby() -> Status {
             },
         }],
         strangers: Vec::new(),
+        split_brain: Vec::new(),
+        last_promotion: None,
         commit: None,
     }
 }
