@@ -25,6 +25,7 @@ pub(super) struct File {
     pub(super) kernel: Given<Kernel>,
     pub(super) cache: Given<Cache>,
     pub(super) commit: Given<Commit>,
+    pub(super) gate: Given<Gate>,
     pub(super) log: Given<Log>,
 }
 
@@ -108,6 +109,16 @@ pub(super) struct Cache {
 #[serde(deny_unknown_fields)]
 pub(super) struct Commit {
     pub(super) grace: Given<Period>,
+}
+
+/// `[gate]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Gate {
+    pub(super) interfaces: Given<Vec<Spanned<String>>>,
+    pub(super) allow: Given<Vec<Spanned<String>>>,
+    pub(super) timeout: Given<Period>,
+    pub(super) open_after: Given<Period>,
 }
 
 /// `[log]`

@@ -8,6 +8,7 @@
 mod diagnostic;
 mod document;
 mod file;
+mod gate;
 mod keys;
 mod links;
 mod replicate;

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep_until;
 use tracing::debug;
 
+use super::gate::{self, Gate};
 use super::port::Port;
 use super::tell::tell;
 use crate::ctnetlink::request::RequestDone;
@@ -90,6 +91,7 @@ pub(super) struct Parts {
     pub(super) addresses: watch::Receiver<Vec<IpAddr>>,
     pub(super) ports: Vec<Port>,
     pub(super) role: watch::Sender<(Role, u64)>,
+    pub(super) gate: Option<Gate>,
 }
 
 /// The driver.
@@ -148,6 +150,9 @@ impl Driver {
                     Woken::Order(None) => return Ok(()),
                     Woken::Addresses => {
                         let addresses = self.parts.addresses.borrow_and_update().clone();
+                        if let Some(gate) = &self.parts.gate {
+                            gate.set_addresses(&addresses);
+                        }
                         self.parts.engine.handle_addresses(clock(), addresses);
                     }
                     Woken::Readable | Woken::Time => {}
@@ -156,6 +161,9 @@ impl Driver {
             let Some(took_all) = self.take_inputs() else {
                 return Ok(());
             };
+            if let Some(gate) = &self.parts.gate {
+                gate.beat();
+            }
             let now = clock();
             if self.parts.engine.poll_timeout() <= now {
                 self.parts.engine.handle_timeout(now);
@@ -166,7 +174,10 @@ impl Driver {
     }
 
     async fn wait(&mut self) -> Woken {
-        let wake_at = self.parts.engine.poll_timeout();
+        let mut wake_at = self.parts.engine.poll_timeout();
+        if self.parts.gate.is_some() {
+            wake_at = wake_at.min(clock() + gate::BEAT);
+        }
         let Parts {
             events,
             done,
@@ -266,6 +277,7 @@ impl Driver {
             }
             Reply::Status(mut status) => {
                 status.links = self.parts.ports.iter().map(Port::status).collect();
+                status.gate = self.parts.gate.as_ref().map(|gate| gate.status(clock()));
                 Reply::Status(status)
             }
             Reply::Stats(mut stats) => {
@@ -307,6 +319,10 @@ impl Driver {
     }
 
     fn on_notice(&mut self, notice: Notice) {
+        // Before anything that takes time, the log included.
+        if let (Notice::Role { to, .. }, Some(gate)) = (&notice, &self.parts.gate) {
+            gate.set_role(*to, clock());
+        }
         tell(&notice);
         match notice {
             Notice::JobDone { job, result } => {

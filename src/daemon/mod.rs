@@ -1,8 +1,8 @@
 //! The process around the engine: start order, driver loop, signals, systemd.
 //!
 //! Threads: `main` answers the control socket, signals and the watchdog; `engine` runs the driver
-//! and owns the engine and the UDP sockets; `ct-rx`, `ct-dump`, `ct-tx` and `rt-addr` talk to the
-//! kernel. They share nothing but bounded channels.
+//! and owns the engine and the UDP sockets; `ct-rx`, `ct-dump`, `ct-tx`, `rt-addr` and, if there is
+//! one, `gate` talk to the kernel. They share nothing but bounded channels.
 //!
 //! Start order: what can be refused comes first (capability, links, control socket), then the
 //! event socket, then the listing of the kernel's table. So a start that fails has done nothing.
@@ -18,6 +18,7 @@ use tracing::{info, warn};
 
 mod answer;
 mod driver;
+mod gate;
 mod identity;
 pub mod key;
 mod port;
@@ -36,6 +37,7 @@ use crate::net::Link;
 use crate::wire::seal::Keyring;
 use crate::wire::{Epoch, Name, WINDOW_MAX};
 use driver::{Asker, Driver};
+use gate::Gate;
 use port::Port;
 
 /// Batches of events that wait for the engine; when they are full the reader waits, the kernel
@@ -108,6 +110,10 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
     let engine_settings = engine_settings(&settings, keyring, &links, port_id, &remembered)?;
     let engine = Engine::new(engine_settings, clock());
     let (role_in, role) = watch::channel((engine.role(), engine.term()));
+    let gate = settings.gate.as_ref().map(|gate| {
+        let there = addresses.addresses().borrow().clone();
+        Gate::start(gate, &settings.links, engine.role(), &there)
+    });
     let driver = Driver::new(driver::Parts {
         engine,
         events,
@@ -118,6 +124,7 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
         addresses: addresses.addresses(),
         ports: links,
         role: role_in,
+        gate: gate.transpose()?,
     });
     let thread = thread::Builder::new().name("engine".into());
     let engine_thread = thread

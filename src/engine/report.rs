@@ -66,6 +66,7 @@ impl Engine {
             peers,
             strangers,
             commit: self.jobs.commit_status(now),
+            gate: None,
         }
     }
 

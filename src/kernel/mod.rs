@@ -10,6 +10,8 @@ pub mod capability;
 mod counters;
 pub mod dumper;
 pub mod error;
+pub mod gate;
+mod nft;
 pub mod reader;
 mod reason;
 pub mod requests;
@@ -21,6 +23,7 @@ pub mod writer;
 pub use addresses::AddressWatch;
 pub use counters::Undecodable;
 pub use error::KernelError;
+pub use gate::{GateError, GateTable};
 pub use reader::{EventReader, KernelEvents, ReaderCounters};
 pub use requests::{Busy, RequestCounters, Requests};
 
