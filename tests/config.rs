@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 
 use ctsyncd::config::settings::{
-    Addressing, CacheSettings, CommitSettings, ControlSettings, KernelSettings, LinkSettings,
-    LogFormat, LogLevel, LogSettings, NodeSettings, Security, Settings,
+    Addressing, CacheSettings, CommitSettings, ControlSettings, GateSettings, KernelSettings,
+    LinkSettings, LogFormat, LogLevel, LogSettings, NodeSettings, Security, Settings,
 };
 use ctsyncd::config::{self, sections};
 use ctsyncd::flow::filter::{Exclusion, Filters, LocalAddresses, MarkMatch, Networks, Policy};
@@ -164,6 +164,11 @@ tombstones_max = 500
 [commit]
 grace = "90s"
 tcp_liberal = false
+[gate]
+interfaces = ["eth0", "eth1"]
+allow = ["203.0.113.0/24", "2001:db8::7"]
+timeout = "4s"
+open_after = "1500ms"
 [log]
 level = "debug"
 format = "json"
@@ -246,6 +251,15 @@ format = "json"
             grace: std::time::Duration::from_secs(90),
             tcp_liberal: false,
         },
+        gate: Some(GateSettings {
+            interfaces: vec!["eth0".into(), "eth1".into()],
+            allow: vec![
+                "203.0.113.0/24".parse().expect("a network"),
+                "2001:db8::7/128".parse().expect("a network"),
+            ],
+            timeout: std::time::Duration::from_secs(4),
+            open_after: std::time::Duration::from_millis(1500),
+        }),
         log: LogSettings {
             level: LogLevel::Debug,
             format: LogFormat::Json,
@@ -365,6 +379,12 @@ multicast = \"225.0.0.50:3780\"
 ";
 
 /// What `MINIMAL` means: the defaults, and the one link.
+#[test]
+fn gate_that_stands_nowhere_is_none() {
+    let settings = parse(&format!("{MINIMAL}[gate]\ninterfaces = []\n"));
+    assert_eq!(settings.gate, None);
+}
+
 fn minimal() -> Settings {
     Settings {
         node: NodeSettings {
@@ -386,6 +406,7 @@ fn minimal() -> Settings {
         cache: CacheSettings::default(),
         policy: Policy::default(),
         commit: CommitSettings::default(),
+        gate: None,
         log: LogSettings::default(),
     }
 }

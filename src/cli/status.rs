@@ -14,8 +14,8 @@ use super::{CliError, Exit, progress};
 use crate::control::client::Client;
 use crate::control::message::Request;
 use crate::engine::status::{
-    CommitStatus, PastTransition, PathState, PeerState, PeerStatus, ReplicaStatus, Role, Status,
-    StrangerStatus,
+    CommitStatus, GateState, GateStatus, PastTransition, PathState, PeerState, PeerStatus,
+    ReplicaStatus, Role, Status, StrangerStatus,
 };
 
 #[derive(Debug, Args)]
@@ -102,6 +102,9 @@ fn render(status: &Status, colour: Colour) -> String {
         }
         text.push('\n');
     }
+    if let Some(gate) = &status.gate {
+        text += &gate_line(gate, colour);
+    }
     text += &match &status.commit {
         Some(commit) => commit_block(commit),
         None => "commit  none since the daemon started\n".to_owned(),
@@ -168,6 +171,20 @@ fn own_lines(status: &Status, colour: Colour) -> String {
         counted(kernel.overruns, "overrun", "overruns")
     );
     text
+}
+
+fn gate_line(gate: &GateStatus, colour: Colour) -> String {
+    let since = span(gate.since_ms);
+    let state = match gate.state {
+        GateState::Open => format!("open for {since}"),
+        GateState::Closed => format!("closed for {since}"),
+        GateState::Unavailable => {
+            let word = colour.paint(Tone::Bad, "NOT THERE");
+            format!("{word} for {since}, everything passes")
+        }
+    };
+    let dropped = counted(gate.dropped, "packet", "packets");
+    format!("gate    {state}: {}; {dropped} dropped\n", gate.why)
 }
 
 fn commit_block(commit: &CommitStatus) -> String {

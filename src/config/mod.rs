@@ -8,6 +8,7 @@
 mod diagnostic;
 mod document;
 mod file;
+mod gate;
 mod keepalived;
 mod keys;
 mod links;

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep_until;
 use tracing::{debug, warn};
 
+use super::gate::{self, Gate};
 use super::port::Port;
 use super::remember::Remembered;
 use super::tell::tell;
@@ -101,6 +102,7 @@ pub(super) struct Parts {
     pub(super) role: watch::Sender<Remembered>,
     pub(super) standing: watch::Sender<Standing>,
     pub(super) transitions: mpsc::Sender<(Instant, Transition)>,
+    pub(super) gate: Option<Gate>,
 }
 
 /// The driver.
@@ -161,6 +163,9 @@ impl Driver {
                     Woken::Order(None) => return Ok(()),
                     Woken::Addresses => {
                         let addresses = self.parts.addresses.borrow_and_update().clone();
+                        if let Some(gate) = &self.parts.gate {
+                            gate.set_addresses(&addresses);
+                        }
                         self.parts.engine.handle_addresses(clock(), addresses);
                     }
                     Woken::Host => self.take_host(),
@@ -170,6 +175,9 @@ impl Driver {
             let Some(took_all) = self.take_inputs() else {
                 return Ok(());
             };
+            if let Some(gate) = &self.parts.gate {
+                gate.beat();
+            }
             let now = clock();
             if self.parts.engine.poll_timeout() <= now {
                 self.parts.engine.handle_timeout(now);
@@ -180,7 +188,10 @@ impl Driver {
     }
 
     async fn wait(&mut self) -> Woken {
-        let wake_at = self.parts.engine.poll_timeout();
+        let mut wake_at = self.parts.engine.poll_timeout();
+        if self.parts.gate.is_some() {
+            wake_at = wake_at.min(clock() + gate::BEAT);
+        }
         let Parts {
             events,
             done,
@@ -295,6 +306,7 @@ impl Driver {
             }
             Reply::Status(mut status) => {
                 status.links = self.parts.ports.iter().map(Port::status).collect();
+                status.gate = self.parts.gate.as_ref().map(|gate| gate.status(clock()));
                 Reply::Status(status)
             }
             Reply::Stats(mut stats) => {
@@ -336,6 +348,10 @@ impl Driver {
     }
 
     fn on_notice(&mut self, notice: Notice) {
+        // Before anything that takes time, the log included.
+        if let (Notice::Role { to, .. }, Some(gate)) = (&notice, &self.parts.gate) {
+            gate.set_role(*to, clock());
+        }
         tell(&notice);
         match notice {
             Notice::JobDone { job, result } => {

@@ -1,8 +1,8 @@
 //! The process around the engine: start order, driver loop, signals, systemd.
 //!
 //! Threads: `main` answers the control socket, signals and the watchdog; `engine` runs the driver
-//! and owns the engine and the UDP sockets; `ct-rx`, `ct-dump`, `ct-tx`, `rt-addr` and `host` talk
-//! to the kernel. They share nothing but bounded channels.
+//! and owns the engine and the UDP sockets; `ct-rx`, `ct-dump`, `ct-tx`, `rt-addr`, `host` and, if
+//! there is one, `gate` talk to the kernel. They share nothing but bounded channels.
 //!
 //! Start order: what can be refused comes first (capability, links, control socket), then the
 //! event socket, then the listing of the kernel's table. So a start that fails has done nothing.
@@ -20,6 +20,7 @@ use tracing::{info, warn};
 mod answer;
 mod driver;
 mod fifo;
+mod gate;
 mod history;
 mod identity;
 pub mod key;
@@ -42,6 +43,7 @@ use crate::wire::{Epoch, Name, Versions, WINDOW_MAX};
 use answer::Desk;
 use driver::{Asker, Driver};
 use fifo::Fifo;
+use gate::Gate;
 use history::History;
 use port::Port;
 use remember::{Memory, Remembered};
@@ -139,6 +141,10 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
     let (role_in, role) = watch::channel(remembered);
     let (standing_in, standing) = watch::channel(standing);
     let (transitions_in, transitions) = mpsc::channel(TRANSITIONS);
+    let gate = settings.gate.as_ref().map(|gate| {
+        let there = addresses.addresses().borrow().clone();
+        Gate::start(gate, &settings.links, engine.role(), &there)
+    });
     let driver = Driver::new(driver::Parts {
         engine,
         events,
@@ -152,6 +158,7 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
         role: role_in,
         standing: standing_in,
         transitions: transitions_in,
+        gate: gate.transpose()?,
     });
     let thread = thread::Builder::new().name("engine".into());
     let engine_thread = thread

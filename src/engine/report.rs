@@ -70,6 +70,7 @@ impl Engine {
             split_brain: self.split_brains(now),
             last_promotion: None,
             commit: self.jobs.commit_status(now),
+            gate: None,
         }
     }
 

@@ -44,6 +44,34 @@ pub struct Status {
     pub last_promotion: Option<PastTransition>,
     /// Progress of the running commit, or the outcome of the last.
     pub commit: Option<CommitStatus>,
+    /// The gate; none is configured otherwise.
+    #[serde(default)]
+    pub gate: Option<GateStatus>,
+}
+
+/// The gate that keeps forwarded packets from a node that must not carry them.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct GateStatus {
+    /// What it does.
+    pub state: GateState,
+    /// Since when, in milliseconds.
+    pub since_ms: u64,
+    /// Why, in words; what is wrong and what mends it.
+    pub why: String,
+    /// Packets dropped since the daemon started, as of the last look.
+    pub dropped: u64,
+}
+
+/// What the gate does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GateState {
+    /// Everything passes.
+    Open,
+    /// Forwarded packets and packets to addresses that are not this node's own are dropped.
+    Closed,
+    /// The system refuses it: everything passes.
+    Unavailable,
 }
 
 /// Another node that is active for the same addresses as this one.

@@ -16,6 +16,7 @@ mod commit;
 mod expectations;
 mod commit_options;
 mod failover;
+mod gate;
 mod links;
 mod mirror;
 mod mix;
