@@ -13,6 +13,7 @@ use proptest::prelude::*;
 use ctsyncd::config::settings::{
     Addressing, CacheSettings, CommitSettings, ControlSettings, KernelSettings, LinkSettings,
     LogFormat, LogLevel, LogSettings, NodeSettings, Security, Settings,
+    StandbySettings,
 };
 use ctsyncd::config::{self, sections};
 use ctsyncd::flow::filter::{Exclusion, Filters, LocalAddresses, MarkMatch, Networks, Policy};
@@ -153,7 +154,7 @@ assured = false
 min_age = "1500ms"
 own = true
 [standby]
-mode = "cold"
+mode = "hot"
 [kernel]
 event_buffer = "64MiB"
 scrub_interval = "5m"
@@ -241,6 +242,7 @@ format = "json"
             min_age_secs: 2,
             own: true,
         }),
+        standby: StandbySettings { is_hot: true },
         commit: CommitSettings {
             grace: std::time::Duration::from_secs(90),
         },
@@ -383,6 +385,7 @@ fn minimal() -> Settings {
         kernel: KernelSettings::default(),
         cache: CacheSettings::default(),
         policy: Policy::default(),
+        standby: StandbySettings { is_hot: false },
         commit: CommitSettings::default(),
         log: LogSettings::default(),
     }

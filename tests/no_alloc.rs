@@ -81,6 +81,7 @@ impl Node {
             datagram_bytes_max: 1400,
             scrub_interval: Duration::from_secs(1 << 20),
             grace: Duration::from_secs(180),
+            is_hot: false,
             writer_port_id: 7,
             keyring,
             role: Role::Standby,

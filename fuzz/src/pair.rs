@@ -140,6 +140,7 @@ impl Node {
             datagram_bytes_max: 400,
             scrub_interval: Duration::from_secs(60),
             grace: Duration::from_secs(180),
+            is_hot: false,
             writer_port_id: 7,
             keyring: key.map(|byte| Keyring {
                 primary: ClusterKey::new([byte; 32]),

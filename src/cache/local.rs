@@ -8,15 +8,17 @@
 use super::index::Index;
 use super::list::{Kind, List, Meta};
 use super::rares::Rares;
-use super::{Digest, HashKey, NIL, Secs, Slot};
+use super::{Changes, Digest, HashKey, NIL, Secs, Slot};
 use crate::flow::{EventKind, Flow, FlowEvent, FlowKey, Present, Rare};
 use crate::rules::{Rule, holds};
 
 mod cursor;
 mod leaves;
+mod origin;
 mod tombstones;
 
 pub use cursor::{Cursor, Entry};
+pub use origin::Origin;
 use tombstones::Tombstones;
 
 /// The table. All memory is bounded by `flows_max + tombstones_max` slots.
@@ -33,6 +35,8 @@ pub struct Local {
     key: HashKey,
     digest: Digest,
     tracked: u32,
+    copies: u32,
+    changes: Changes,
     flows_max: u32,
 }
 
@@ -50,6 +54,14 @@ pub struct Circumstances {
     pub era: u8,
     /// The era of an entry that is only found to be there.
     pub found_era: u8,
+    /// Whose an entry is that is told to be born.
+    pub born: Origin,
+    /// Whose an entry is that is only found to be there.
+    pub found: Origin,
+    /// Packets that change a copy of a peer's flow make it worth telling.
+    pub shares: bool,
+    /// The change is what our own writer was told to do, and no news to whoever told it.
+    pub is_echo: bool,
 }
 
 /// What a change did.
@@ -79,6 +91,8 @@ impl Local {
             key,
             digest: Digest::default(),
             tracked: 0,
+            copies: 0,
+            changes: Changes::default(),
             flows_max,
         }
     }
@@ -233,7 +247,8 @@ impl Local {
         self.tombstones.clear();
         self.rares.clear();
         self.digest.clear();
-        self.tracked = 0;
+        (self.tracked, self.copies) = (0, 0);
+        self.changes.overflow();
     }
 
     fn find_hashed(&self, hash: u64, key: &FlowKey) -> Option<Slot> {
@@ -269,7 +284,15 @@ impl Local {
         };
         self.index.insert(&mut self.meta, hash, slot);
         self.tracked += 1;
-        if worth(&event.flow, 0) {
+        let origin = match event.kind {
+            EventKind::New => at.born,
+            EventKind::Update | EventKind::Listed | EventKind::Destroy => at.found,
+        };
+        self.change_origin(slot, origin);
+        if origin != Origin::Own && !at.is_echo {
+            self.changes.push(event.flow.key(), false);
+        }
+        if origin.is_told() && worth(&event.flow, 0) {
             self.enter(slot, hash, at.now);
             return Applied::Changed;
         }
@@ -288,6 +311,7 @@ impl Local {
         let old_value = self.value_hash(slot, hash);
         let touch = self.is_half_over(slot, event, at.now);
         self.merge(slot, event, at);
+        self.follow_event(slot, event, at);
         let meta = self.meta[slot as usize];
         let flow = &self.flows[slot as usize];
         let age = match meta.kind {
@@ -295,7 +319,8 @@ impl Local {
             // Old enough once is old enough for good.
             _ => Secs::MAX,
         };
-        match (meta.kind == Kind::Flow, worth(flow, age)) {
+        let is_told = meta.origin().is_told() && worth(flow, age);
+        match (meta.kind == Kind::Flow, is_told) {
             (false, false) => Applied::Same,
             (false, true) => {
                 self.enter(slot, hash, at.now);
@@ -313,14 +338,19 @@ impl Local {
                 Applied::Changed
             }
             (true, false) => {
-                self.digest.remove(hash, old_value);
-                self.list.unlink(&mut self.meta, slot);
-                let meta = &mut self.meta[slot as usize];
-                (meta.kind, meta.version, meta.announced) = (Kind::Held, Meta::NO_VERSION, at.now);
-                self.bury(hash, at.listeners);
+                self.leave(slot, hash, old_value, at);
                 Applied::Changed
             }
         }
+    }
+
+    /// A flow stops to replicate, and stays in the table.
+    fn leave(&mut self, slot: u32, hash: u64, old_value: u64, at: Circumstances) {
+        self.digest.remove(hash, old_value);
+        self.list.unlink(&mut self.meta, slot);
+        let meta = &mut self.meta[slot as usize];
+        (meta.kind, meta.version, meta.announced) = (Kind::Held, Meta::NO_VERSION, at.now);
+        self.bury(hash, at.listeners);
     }
 
     /// Writes what an event carried over what is there. A new life says everything. A listing does
@@ -391,6 +421,12 @@ impl Local {
         let slot = slot.0;
         self.index.remove(&mut self.meta, hash, slot);
         self.tracked -= 1;
+        if self.meta[slot as usize].origin().is_copy() {
+            if !at.is_echo {
+                self.changes.push(self.flows[slot as usize].key(), true);
+            }
+            self.change_origin(slot, Origin::Own);
+        }
         if self.meta[slot as usize].kind == Kind::Held {
             self.rares.release(self.meta[slot as usize].rare);
             self.release(slot);

@@ -5,6 +5,7 @@
 //! attributes in a table beside it, and both keep a digest: a count and 65,536 sums that two
 //! tables with the same flows share.
 
+pub mod changes;
 pub mod digest;
 pub mod hash;
 mod index;
@@ -13,6 +14,7 @@ pub mod local;
 mod rares;
 pub mod replica;
 
+pub use changes::Changes;
 pub use digest::Digest;
 pub use hash::HashKey;
 pub use local::Local;

@@ -5,7 +5,7 @@
 
 use super::index::{Chained, Index};
 use super::rares::Rares;
-use super::{Digest, HashKey, NIL, Secs, Slot};
+use super::{Changes, Digest, HashKey, NIL, Secs, Slot};
 use crate::flow::{Flow, FlowKey, Rare};
 use crate::rules::{Rule, holds};
 
@@ -19,6 +19,7 @@ pub struct Replica {
     index: Index,
     key: HashKey,
     digest: Digest,
+    changes: Changes,
     flows_max: u32,
 }
 
@@ -78,8 +79,20 @@ impl Replica {
             index: Index::new(flows_max),
             key,
             digest: Digest::default(),
+            changes: Changes::default(),
             flows_max,
         }
+    }
+
+    /// What has changed, once somebody follows.
+    #[must_use]
+    pub fn changes(&self) -> &Changes {
+        &self.changes
+    }
+
+    /// The same, to read it.
+    pub fn changes_mut(&mut self) -> &mut Changes {
+        &mut self.changes
     }
 
     /// The key of the table's hashes.
@@ -160,6 +173,7 @@ impl Replica {
             }
             self.digest.replace(hash, old_value, value);
             self.flows[at] = *flow;
+            self.changes.push(flow.key(), false);
             let rare = self.rares.set(self.meta[at].rare, rare);
             let chain = self.meta[at].chain;
             self.meta[at] = Meta {
@@ -184,6 +198,7 @@ impl Replica {
         };
         self.digest.add(hash, value);
         self.index.insert(&mut self.meta, hash, slot);
+        self.changes.push(flow.key(), false);
         Stored::Yes
     }
 
@@ -253,6 +268,7 @@ impl Replica {
         self.rares.clear();
         self.index.clear();
         self.digest.clear();
+        self.changes.overflow();
     }
 
     fn find_hashed(&self, hash: u64, key: &FlowKey) -> Option<u32> {
@@ -276,6 +292,7 @@ impl Replica {
     }
 
     fn release(&mut self, slot: u32, hash: u64) {
+        self.changes.push(self.flows[slot as usize].key(), true);
         let rare = self.meta[slot as usize].rare;
         let value = self
             .key

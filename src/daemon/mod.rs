@@ -288,6 +288,7 @@ fn engine_settings(
         datagram_bytes_max: datagram_bytes_max.context("no link is configured")?,
         scrub_interval: settings.kernel.scrub_interval,
         grace: settings.commit.grace,
+        is_hot: settings.standby.is_hot,
         writer_port_id,
         keyring,
         role,

@@ -23,6 +23,21 @@ struct Batch<T> {
     messages: Vec<T>,
 }
 
+impl<T> Default for Batches<T> {
+    fn default() -> Self {
+        Self {
+            under_way: VecDeque::new(),
+            spare: Vec::new(),
+        }
+    }
+}
+
+impl<T> Batch<T> {
+    fn last_seq(&self) -> u32 {
+        self.first_seq.wrapping_add(self.messages.len() as u32 - 1)
+    }
+}
+
 /// A batch while it is written.
 #[derive(Debug)]
 pub(super) struct Writing<'a, T> {
@@ -43,6 +58,11 @@ impl<T> Batches<T> {
 
     pub(super) fn is_empty(&self) -> bool {
         self.under_way.is_empty()
+    }
+
+    /// True if the batch that ends with `last_seq` is one of these.
+    pub(super) fn holds(&self, last_seq: u32) -> bool {
+        self.under_way.iter().any(|batch| batch.last_seq() == last_seq)
     }
 
     pub(super) fn has_room(&self) -> bool {
@@ -102,12 +122,7 @@ impl<T> Batches<T> {
         answers: Vec<Answer>,
         mut settle: impl FnMut(T, Option<Answer>),
     ) {
-        let is_it = |batch: &Batch<T>| {
-            batch
-                .first_seq
-                .wrapping_add(batch.messages.len() as u32 - 1)
-                == last_seq
-        };
+        let is_it = |batch: &Batch<T>| batch.last_seq() == last_seq;
         let Some(at) = self.under_way.iter().position(is_it) else {
             return;
         };

@@ -309,7 +309,7 @@ impl Walk {
             match held.and_then(|slot| Some((slot, *around.local.flow(slot)?))) {
                 None => restore.write(batch),
                 Some((slot, held))
-                    if is_right(&held, flow) && around.local.era(slot) == around.era =>
+                    if is_right(&held, flow) && around.local.is_fresh(slot, around.era) =>
                 {
                     status.already += 1;
                 }

@@ -37,7 +37,8 @@ pub(super) struct Begin<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Jobs {
     last_id: u64,
-    next_seq: u32,
+    /// Number of the next message to the kernel, whoever writes it.
+    pub(super) next_seq: u32,
     queue: VecDeque<(JobId, Work)>,
     /// A commit waits for the first listing of the kernel's table since then.
     waits_since: Option<Instant>,
@@ -55,6 +56,8 @@ pub(super) enum Work {
     Commit,
     /// Likewise, and then this node is active.
     Promotion,
+    /// Likewise, after a promotion in hot standby that found everything in place: a second look.
+    Check,
     /// The flows of the local cache out of the kernel.
     Flush,
 }
@@ -94,6 +97,11 @@ impl Jobs {
         Reply::Started(job)
     }
 
+    /// A job that has ended before it began.
+    pub(super) fn ended(&mut self) -> JobId {
+        self.new_id()
+    }
+
     /// A job that ends when so many listings are complete.
     pub(super) fn await_listing(&mut self, now: Instant, listings: u64) -> Reply {
         self.wait_for(now, Awaited::Listings(listings))
@@ -108,7 +116,7 @@ impl Jobs {
     pub(super) fn begin_next(&mut self, at: Begin<'_>) -> Option<Work> {
         let &(job, work) = self.queue.front().filter(|_| self.running.is_none())?;
         let running = match work {
-            Work::Commit | Work::Promotion => {
+            Work::Commit | Work::Promotion | Work::Check => {
                 let since = *self.waits_since.get_or_insert(at.now);
                 if !at.table_is_complete && at.now < since + LISTING_WAIT_MAX {
                     return None;
@@ -157,7 +165,9 @@ impl Jobs {
         }
         self.queue.retain(|(_, work)| *work != Work::Promotion);
         self.cancelled.extend(cancelled);
-        if let Some((_, Work::Promotion, Running::Commit(commit))) = &mut self.running {
+        self.queue.retain(|(_, work)| *work != Work::Check);
+        if let Some((_, Work::Promotion | Work::Check, Running::Commit(commit))) = &mut self.running
+        {
             commit.cancel();
         }
     }

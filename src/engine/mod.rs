@@ -21,6 +21,7 @@ pub mod command;
 mod commit;
 mod damage;
 mod flush;
+mod hot;
 mod jobs;
 mod mirror;
 mod notice;
@@ -30,6 +31,7 @@ mod role;
 mod settings;
 pub mod status;
 
+use hot::{KeepAround, Keeper};
 pub use command::{Command, FlowsFrom, Reply};
 use jobs::{Begin, Jobs, Work};
 use mirror::Mirror;
@@ -52,6 +54,7 @@ pub struct Engine {
     mirror: Mirror,
     replication: Replication,
     jobs: Jobs,
+    keeper: Keeper,
     role: Role,
     term: u64,
     tenure: Tenure,
@@ -90,6 +93,7 @@ impl Engine {
             replication: Replication::new(replication, now),
             mirror,
             jobs: Jobs::default(),
+            keeper: Keeper::new(settings.is_hot, now),
             role: settings.role,
             term: settings.term,
             tenure: Tenure::remembered(settings.role, settings.term),
@@ -172,6 +176,15 @@ impl Engine {
                 last_seq,
                 complete,
                 answers,
+            } if self.keeper.owns(last_seq) => {
+                self.with_keeper(now, |keeper, around| {
+                    keeper.on_done(last_seq, complete, answers, around);
+                });
+            }
+            RequestDone::Batch {
+                last_seq,
+                complete,
+                answers,
             } => {
                 self.jobs.on_done(last_seq, complete, answers);
                 self.settle_jobs(now);
@@ -186,13 +199,13 @@ impl Engine {
             Command::Stats => Reply::Stats(self.stats()),
             Command::Flows { from, slots_max } => self.flows(now, from, slots_max),
             Command::Commit => self.jobs.queue(Work::Commit),
-            Command::Promote => self.promote(),
+            Command::Promote => self.promote(now),
             Command::Instance {
                 kind,
                 name,
                 is_master,
-            } => self.on_instance(kind, name, is_master),
-            Command::Demote => self.demote(),
+            } => self.on_instance(now, kind, name, is_master),
+            Command::Demote => self.demote(now),
             Command::FlushLocal => {
                 self.mirror.flush(now);
                 self.jobs
@@ -217,7 +230,11 @@ impl Engine {
     /// Time has passed. Spurious calls are harmless.
     pub fn handle_timeout(&mut self, now: Instant) {
         let (secs, listeners) = (self.secs(now), self.replication.listeners());
+        let listings = self.mirror.counters.listings;
         let (has_changed, notice) = self.mirror.on_timeout(now, secs, listeners);
+        if self.mirror.counters.listings != listings {
+            self.keeper.on_listing(now);
+        }
         if has_changed {
             self.replication.handle_change(now);
         }
@@ -226,6 +243,7 @@ impl Engine {
         }
         let at = self.circumstances(now);
         self.replication.handle_timeout(at, &mut self.mirror.local);
+        self.with_keeper(now, Keeper::look_at_peers);
         self.settle_jobs(now);
     }
 
@@ -253,6 +271,17 @@ impl Engine {
             return Some(request);
         }
         self.settle_jobs(now);
+        if !self.jobs.is_running() {
+            let mut next_seq = self.jobs.next_seq;
+            let request = self.with_keeper(now, |keeper, around| {
+                keeper.look_at_peers(around);
+                keeper.next_batch(around, &mut next_seq, out)
+            });
+            self.jobs.next_seq = next_seq;
+            if request.is_some() {
+                return request;
+            }
+        }
         (self.may_list() && self.mirror.begin_listing(now)).then_some(KernelRequest::Dump)
     }
 
@@ -266,15 +295,49 @@ impl Engine {
     /// at once.
     #[must_use]
     pub fn poll_timeout(&self) -> Instant {
-        if self.jobs.is_hungry() {
+        if self.jobs.is_hungry() || self.is_keeper_hungry() {
             return self.began;
         }
         let mirror = self.mirror.poll_timeout().filter(|_| self.may_list());
-        let timers = [mirror, self.jobs.poll_timeout()];
+        let keeper = self.keeper.poll_timeout(&self.mirror);
+        let keeper = keeper.filter(|_| !self.jobs.is_running());
+        let timers = [mirror, self.jobs.poll_timeout(), keeper];
         timers
             .into_iter()
             .flatten()
             .fold(self.replication.poll_timeout(), Instant::min)
+    }
+
+    /// Something that the keeper follows has changed, and it could write.
+    fn is_keeper_hungry(&self) -> bool {
+        !self.jobs.is_running() && self.keeper.is_hungry(&self.mirror, self.peers())
+    }
+
+    /// Gives the keeper what it needs of the rest.
+    fn with_keeper<T>(
+        &mut self,
+        now: Instant,
+        f: impl FnOnce(&mut Keeper, &mut KeepAround<'_>) -> T,
+    ) -> T {
+        let (secs, listeners) = (self.secs(now), self.replication.listeners());
+        let mut around = KeepAround {
+            mirror: &mut self.mirror,
+            peers: self.replication.peers_mut(),
+            role: self.role,
+            since_term: self.tenure.since_term,
+            now,
+            secs,
+            listeners,
+            grace_secs: u32::try_from(self.settings.grace.as_secs()).unwrap_or(u32::MAX),
+        };
+        let done = f(&mut self.keeper, &mut around);
+        if self.keeper.take_changed() {
+            self.replication.handle_change(now);
+        }
+        if self.keeper.take_wants_listing() {
+            self.mirror.want_listing(now);
+        }
+        done
     }
 
     /// Says once that the local cache is full.
@@ -299,10 +362,10 @@ impl Engine {
 
     /// Ends what is done and begins what waits for it.
     fn settle_jobs(&mut self, now: Instant) {
-        self.doubt_role();
+        self.doubt_role(now);
         loop {
             if let Some(ended) = self.jobs.take_ended(now) {
-                self.on_ended(ended);
+                self.on_ended(now, ended);
                 continue;
             }
             let begin = Begin {
@@ -313,7 +376,7 @@ impl Engine {
                 peers: self.replication.peers(),
             };
             match self.jobs.begin_next(begin) {
-                Some(Work::Commit | Work::Promotion) => self.mirror.take_ownership(),
+                Some(Work::Commit | Work::Promotion | Work::Check) => self.mirror.take_ownership(),
                 Some(Work::Flush) => {}
                 None => break,
             }

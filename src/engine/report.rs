@@ -66,6 +66,7 @@ impl Engine {
             peers,
             strangers,
             commit: self.jobs.commit_status(now),
+            hot: self.keeper.status(&self.mirror, self.peers()),
         }
     }
 
@@ -86,6 +87,8 @@ impl Engine {
         ]
         .map(|(name, count)| (name.to_owned(), count))
         .into();
+        let hot = self.keeper.stats(&self.mirror).into_iter();
+        stats.extend(hot.map(|(name, count)| (name.to_owned(), count)));
         let replication = self.replication.counters().list();
         stats.extend(
             replication
@@ -191,13 +194,16 @@ impl Engine {
                 Some("no peer has been met yet".into())
             }
             // Somebody who was heard and is gone without a session is nobody to wait for.
-            Role::Standby => self.peers().iter().find_map(|peer| {
-                if !peer.has_session() && peer.is_silent(now) {
-                    return None;
-                }
-                let cause = self.replica_cause(peer, now)?;
-                Some(format!("{}: {cause}", peer.name().as_str()))
-            }),
+            Role::Standby => {
+                let of_replicas = self.peers().iter().find_map(|peer| {
+                    if !peer.has_session() && peer.is_silent(now) {
+                        return None;
+                    }
+                    let cause = self.replica_cause(peer, now)?;
+                    Some(format!("{}: {cause}", peer.name().as_str()))
+                });
+                of_replicas.or_else(|| self.keeper.cause(&self.mirror, self.peers(), now))
+            }
         }
     }
 

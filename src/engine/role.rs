@@ -3,6 +3,7 @@
 //! | from | on | to | what it sets off |
 //! | --- | --- | --- | --- |
 //! | standby | promote | promoting | the term grows, the replicas are committed |
+//! | standby, hot and complete | promote | active | the term grows, the commit is a second look |
 //! | promoting | the commit ended | active | |
 //! | promoting | promote | promoting | another commit queues |
 //! | active | promote | active | a commit, which finds everything in place |
@@ -10,10 +11,12 @@
 //! | promoting, active | demote | standby | a running commit stops; what our kernel holds is stale |
 //! | standby | demote | standby | nothing |
 
+use std::time::Instant;
+
 use super::command::Reply;
 use super::jobs::{Ended, Work};
 use super::notice::{JobResult, Notice};
-use super::status::Role;
+use super::status::{CommitStatus, Role};
 use super::{Engine, Peer};
 
 /// Instances of keepalived whose state is kept; more are taken as one.
@@ -46,7 +49,13 @@ impl Tenure {
 impl Engine {
     /// keepalived's word on one of its instances or groups: this node is active while any of them
     /// is MASTER here.
-    pub(super) fn on_instance(&mut self, kind: String, name: String, is_master: bool) -> Reply {
+    pub(super) fn on_instance(
+        &mut self,
+        now: Instant,
+        kind: String,
+        name: String,
+        is_master: bool,
+    ) -> Reply {
         let instance = (kind, name);
         let masters = &mut self.tenure.masters;
         masters.retain(|held| *held != instance);
@@ -54,18 +63,23 @@ impl Engine {
             if masters.len() < INSTANCES_MAX {
                 masters.push(instance);
             }
-            return self.promote();
+            return self.promote(now);
         }
         if masters.is_empty() {
-            self.demote()
+            self.demote(now)
         } else {
             Reply::Done
         }
     }
 
-    /// Commits the replicas and becomes active.
-    pub(super) fn promote(&mut self) -> Reply {
+    /// Commits the replicas and becomes active. In hot standby, if they are in the kernel already,
+    /// it is active at once, and the commit is a second look in the background.
+    pub(super) fn promote(&mut self, now: Instant) -> Reply {
         self.tenure.is_remembered = false;
+        self.keeper.on_promoted(now);
+        if self.role == Role::Standby && !self.jobs.is_running() && self.keeper.is_in_place(now) {
+            return self.take_over();
+        }
         let reply = self.jobs.queue(Work::Promotion);
         if self.role == Role::Standby && matches!(reply, Reply::Started(_)) {
             self.change_role(Role::Promoting);
@@ -73,27 +87,50 @@ impl Engine {
         reply
     }
 
+    /// Everything is in the kernel: only the role changes.
+    fn take_over(&mut self) -> Reply {
+        self.mirror.take_ownership();
+        self.change_role(Role::Promoting);
+        self.change_role(Role::Active);
+        let copies = u64::from(self.local().copies());
+        let in_place = CommitStatus {
+            total: copies,
+            already: copies,
+            ..CommitStatus::default()
+        };
+        let job = self.jobs.ended();
+        self.notify(Notice::Committed(in_place.clone()));
+        self.notify(Notice::JobDone {
+            job,
+            result: JobResult::Committed(in_place),
+        });
+        // Refused only if the queue is full, of commits.
+        let _check = self.jobs.queue(Work::Check);
+        Reply::Started(job)
+    }
+
     /// Becomes standby. From now on the flows live elsewhere: what our kernel holds of them goes
     /// stale, and a commit that is under way would only add to it.
-    pub(super) fn demote(&mut self) -> Reply {
+    pub(super) fn demote(&mut self, now: Instant) -> Reply {
         self.tenure.is_remembered = false;
         self.tenure.masters.clear();
         if self.role != Role::Standby {
             self.jobs.cancel_promotions();
             self.mirror.lose_ownership();
+            self.keeper.on_demoted(now);
             self.change_role(Role::Standby);
         }
         Reply::Done
     }
 
     /// A role that is only remembered gives way to a peer that was promoted since.
-    pub(super) fn doubt_role(&mut self) {
+    pub(super) fn doubt_role(&mut self, now: Instant) {
         let is_later = |peer: &Peer| {
             peer.told()
                 .is_some_and(|told| told.role != 0 && told.term > self.term)
         };
         if self.tenure.is_remembered && self.peers().iter().any(is_later) {
-            self.demote();
+            self.demote(now);
         }
     }
 
@@ -119,17 +156,19 @@ impl Engine {
         });
     }
 
-    pub(super) fn on_ended(&mut self, ended: Ended) {
+    pub(super) fn on_ended(&mut self, now: Instant, ended: Ended) {
         let Ended { job, work, result } = ended;
         if let JobResult::Committed(status) = &result {
             self.notify(Notice::Committed(status.clone()));
             // Not a promotion that was cancelled: after a later one, what lived elsewhere meanwhile
             // has still to be taken over.
-            if work == Work::Promotion && self.role != Role::Standby {
+            let is_promotion = matches!(work, Work::Promotion | Work::Check);
+            if is_promotion && self.role != Role::Standby {
                 if status.failed.is_empty() {
                     self.tenure.since_term = self.term;
                 }
-                if !self.jobs.has_promotions() {
+                if !self.jobs.has_promotions() && self.role == Role::Promoting {
+                    self.keeper.on_promoted(now);
                     self.change_role(Role::Active);
                 }
             }

@@ -35,6 +35,8 @@ pub struct EngineSettings {
     pub scrub_interval: Duration,
     /// A committed flow gets at least this long for its first packet.
     pub grace: Duration,
+    /// Hot standby: the kernel holds the flows of the peers that carry traffic all along.
+    pub is_hot: bool,
     /// Netlink port id of our writer: events with it are echoes.
     pub writer_port_id: u32,
     /// The cluster's keys; none: the links are insecure.

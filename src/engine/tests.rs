@@ -83,6 +83,7 @@ impl Node {
             datagram_bytes_max: 1400,
             scrub_interval: 3600 * SECOND,
             grace: 180 * SECOND,
+            is_hot: false,
             writer_port_id: 7,
             keyring: None,
             role: Role::Standby,

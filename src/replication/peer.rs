@@ -81,6 +81,8 @@ pub struct Peer {
     paths: Vec<Path>,
     heard_at: Option<Instant>,
     told: Option<Told>,
+    /// The run that told it.
+    told_by: Option<Epoch>,
     replica: Option<Replica>,
     /// Highest stamp in the replica.
     high: u64,
@@ -107,6 +109,7 @@ impl Peer {
             paths,
             heard_at: None,
             told: None,
+            told_by: None,
             replica: None,
             high: 0,
             verdict: None,
@@ -168,6 +171,24 @@ impl Peer {
     #[must_use]
     pub fn told(&self) -> Option<Told> {
         self.told
+    }
+
+    /// True if its present run has told it: one that has restarted may be something else by now.
+    #[must_use]
+    pub fn has_told_since_restart(&self) -> bool {
+        let epoch = self.session.as_ref().map(|session| session.epoch);
+        epoch.is_some() && self.told_by == epoch
+    }
+
+    /// When it was last heard.
+    #[must_use]
+    pub fn heard_at(&self) -> Option<Instant> {
+        self.heard_at
+    }
+
+    /// The replica of its flows, to follow its changes.
+    pub fn replica_mut(&mut self) -> Option<&mut Replica> {
+        self.replica.as_mut()
     }
 
     /// The replica of its flows, once there was a session.

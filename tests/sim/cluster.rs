@@ -449,6 +449,7 @@ impl Cluster {
             datagram_bytes_max: self.options.datagram_bytes_max,
             scrub_interval: Duration::from_secs(60),
             grace: Duration::from_secs(180),
+            is_hot: false,
             writer_port_id: PORT_ID,
             keyring: self.options.is_sealed.then(|| Keyring {
                 primary: cluster_key(),

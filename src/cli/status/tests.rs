@@ -150,6 +150,7 @@ fn standby() -> Status {
         }],
         strangers: Vec::new(),
         commit: None,
+        hot: None,
     }
 }
 
