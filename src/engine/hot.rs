@@ -146,8 +146,8 @@ struct Later {
     key: FlowKey,
     cause: Cause,
     retries: u8,
-    /// Only if the peer that has it was heard after this.
-    heard_after: Option<Instant>,
+    /// Only if the peer that has it has told its role after this.
+    told_after: Option<Instant>,
 }
 
 /// What it has done.
@@ -428,11 +428,11 @@ impl Keeper {
             cause: later.cause,
             retries: later.retries,
         };
-        let Some(after) = later.heard_after else {
+        let Some(after) = later.told_after else {
             return Some(next);
         };
         let (peer, _) = self.want(&later.key, around)?;
-        if peer.heard_at() > Some(after) {
+        if peer.told_at() > Some(after) {
             return Some(Next {
                 cause: Cause::Told,
                 ..next
@@ -539,6 +539,7 @@ impl Keeper {
                 rare: local.rare(slot),
                 origin: local.origin(slot),
                 is_fresh: local.is_fresh(slot, around.mirror.era()),
+                is_told: local.replicates(slot),
                 left_secs: local.timeout_left(slot, around.secs),
             })
         });
@@ -557,7 +558,7 @@ impl Keeper {
     }
 
     /// A creation that has to wait: the kernel is full, or the flow has ended under an active
-    /// node's own eyes, and whether its peer still has it shows when that peer is heard.
+    /// node's own eyes, and whether its peer still carries it shows when that peer tells its role.
     fn must_wait(&mut self, key: FlowKey, cause: Cause, around: &KeepAround<'_>) -> bool {
         if let Some(until) = self.full_until {
             if around.now < until {
@@ -575,7 +576,7 @@ impl Keeper {
                 key,
                 cause,
                 retries: 0,
-                heard_after: Some(around.now),
+                told_after: Some(around.now),
             });
             return true;
         }

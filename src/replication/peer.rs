@@ -81,8 +81,8 @@ pub struct Peer {
     paths: Vec<Path>,
     heard_at: Option<Instant>,
     told: Option<Told>,
-    /// The run that told it.
-    told_by: Option<Epoch>,
+    /// The run that told it, and when.
+    told_by: Option<(Epoch, Instant)>,
     replica: Option<Replica>,
     /// Highest stamp in the replica.
     high: u64,
@@ -177,13 +177,13 @@ impl Peer {
     #[must_use]
     pub fn has_told_since_restart(&self) -> bool {
         let epoch = self.session.as_ref().map(|session| session.epoch);
-        epoch.is_some() && self.told_by == epoch
+        epoch.is_some() && self.told_by.map(|(epoch, _)| epoch) == epoch
     }
 
-    /// When it was last heard.
+    /// When it last told of itself.
     #[must_use]
-    pub fn heard_at(&self) -> Option<Instant> {
-        self.heard_at
+    pub fn told_at(&self) -> Option<Instant> {
+        self.told_by.map(|(_, at)| at)
     }
 
     /// The replica of its flows, to follow its changes.

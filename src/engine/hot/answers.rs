@@ -268,7 +268,7 @@ impl Keeper {
             key,
             cause,
             retries,
-            heard_after: None,
+            told_after: None,
         });
     }
 

@@ -8,6 +8,7 @@
 //! | a flow | an entry of ours from before a demotion | take it as the copy, or create it anew if its window went stale | |
 //! | a flow | an entry of ours | the TCP life goes forward, never back | a standby replaces one that is translated otherwise |
 //! | nothing | a copy | delete it if its owner ended it | an active looks whether packets use it here |
+//! | nothing | an entry of ours from before a demotion | delete it once the new owner has told all | |
 
 use super::Cause;
 use crate::cache::local::Origin;
@@ -41,6 +42,8 @@ pub(super) struct Held<'a> {
     pub(super) origin: Origin,
     /// Tracked since this node last lost the active role.
     pub(super) is_fresh: bool,
+    /// The peers hear of it.
+    pub(super) is_told: bool,
     /// What is left of its timeout, seconds.
     pub(super) left_secs: u32,
 }
@@ -92,11 +95,9 @@ pub(super) fn decide(
                 Origin::Shared if !ours.is_active => Act::Adopt,
                 Origin::Own if held.is_fresh && ours.is_active => forward(want, held),
                 Origin::Shared => forward(want, held),
-                // Born here while the peer carries the flow: a stray packet, or the addresses have
-                // moved already. What is translated as it should be is as good as ours.
-                Origin::Own if held.is_fresh && is_right => Act::Nothing,
-                Origin::Own if held.is_fresh => Act::Replace,
                 Origin::Own if ours.is_active => Act::Nothing,
+                // Born here while its peer is silent: the addresses have moved already.
+                Origin::Own if held.is_fresh && is_right && !want.is_living => Act::Nothing,
                 Origin::Own if !holds(Rule::HotStale) => Act::Nothing,
                 Origin::Found if ours.is_active && !is_right => Act::Claim,
                 Origin::Own | Origin::Found if is_right && has_no_window(held.flow) => Act::Adopt,
@@ -115,6 +116,11 @@ fn unwanted(held: &Held<'_>, cause: Cause, ours: Ours, is_nowhere: bool) -> Act 
             _ if ours.is_active => Act::Ask,
             _ => Act::Delete,
         };
+    }
+    // Told to whoever is active now, and not taken over, or ended there since.
+    let is_left_behind = held.origin == Origin::Own && !held.is_fresh && held.is_told;
+    if is_left_behind && ours.may_purge && !ours.is_active && holds(Rule::HotStale) {
+        return Act::Delete;
     }
     let is_undecided = held.origin == Origin::Found;
     if (ours.claims && (is_copy || is_undecided))

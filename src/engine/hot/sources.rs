@@ -65,7 +65,9 @@ impl Sources {
             if peer.verified_at().is_some() {
                 sources.proven |= 1 << at;
             }
-            if standing != Standing::Living {
+            // One that is being promoted has not taken over everything yet.
+            let has_taken_over = peer.told().is_some_and(|told| told.role == 2);
+            if standing != Standing::Living || !has_taken_over {
                 since[at] = None;
             } else if *since[at].get_or_insert(look.now) + SETTLED <= look.now {
                 sources.settled |= 1 << at;

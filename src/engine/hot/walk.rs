@@ -63,7 +63,8 @@ impl Keeper {
             let slot = Slot(walk.slot);
             walk.slot += 1;
             if let Some(flow) = local.flow(slot)
-                && local.origin(slot) != Origin::Own
+                && (local.origin(slot) != Origin::Own
+                    || !local.is_fresh(slot, around.mirror.era()))
             {
                 return Some(flow.key());
             }

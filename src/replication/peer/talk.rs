@@ -223,7 +223,7 @@ impl Peer {
         if holds(Rule::A6Answer) {
             session.owe_answer(ping.clock_micros, origin.link, carrying);
         }
-        self.told_by = Some(session.epoch);
+        self.told_by = Some((session.epoch, at.now));
         self.told = Some(Told {
             role: ping.role,
             term: ping.term,
