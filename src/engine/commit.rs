@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 use std::collections::VecDeque;
 use std::time::Instant;
 
+use hashbrown::HashTable;
+
 use super::batch::{Batches, Writing};
 use super::restore::{Failure, Message, Restore, Verdict};
 use super::status::{CommitStatus, FailedFlows};
@@ -76,10 +78,20 @@ struct Walk {
 pub(super) struct Around<'a> {
     pub(super) local: &'a mut Local,
     pub(super) era: u8,
+    /// Flows that have ended here since, and are not wanted back: hashes of their keys.
+    pub(super) ended: Option<&'a HashTable<u64>>,
     pub(super) peers: &'a [Peer],
     pub(super) now: Instant,
     pub(super) secs: Secs,
     pub(super) grace_secs: u32,
+}
+
+impl Around<'_> {
+    fn has_ended(&self, flow: &Flow) -> bool {
+        let hash = self.local.hash_key().of_key(&flow.key());
+        let ended = self.ended;
+        ended.is_some_and(|ended| ended.find(hash, |&ended| ended == hash).is_some())
+    }
 }
 
 impl Commit {
@@ -307,6 +319,7 @@ impl Walk {
             let restore = Restore::new(flow, rare, left, around.grace_secs);
             let held = around.local.find(&flow.key());
             match held.and_then(|slot| Some((slot, *around.local.flow(slot)?))) {
+                None if around.has_ended(flow) => status.already += 1,
                 None => restore.write(batch),
                 Some((slot, held))
                     if is_right(&held, flow) && around.local.is_fresh(slot, around.era) =>

@@ -42,6 +42,9 @@ pub(super) struct Mirror {
     finds: Origin,
     /// Packets that change a copy make it worth telling.
     shares: bool,
+    /// Hashes of the keys whose end was told since a promotion that found everything in place:
+    /// the second look does not bring them back. `None` while nobody asks.
+    pub(super) ended: Option<HashTable<u64>>,
     /// What the keeper of hot standby has under way.
     pub(super) writes: Writes,
     listing: Listing,
@@ -98,6 +101,7 @@ impl Mirror {
             is_owner: false,
             finds: Origin::Own,
             shares: false,
+            ended: None,
             writes: Writes::default(),
             listing: Listing::DueAt(now),
             listing_began: None,
@@ -195,6 +199,12 @@ impl Mirror {
             }
             if event.kind == EventKind::Destroy && self.listing_runs() && holds(Rule::ListingEnds) {
                 self.remember_end(event);
+            }
+            if event.kind == EventKind::Destroy
+                && let Some(ended) = &mut self.ended
+            {
+                let hash = self.local.hash_key().of_key(&event.flow.key());
+                ended.entry(hash, |&ended| ended == hash, |&ended| ended).or_insert(hash);
             }
             has_changed |= self.apply(event, at);
         }

@@ -261,6 +261,7 @@ impl Engine {
         let secs = self.secs(now);
         let around = commit::Around {
             era: self.mirror.era(),
+            ended: self.mirror.ended.as_ref(),
             local: &mut self.mirror.local,
             peers: self.replication.peers(),
             now,

@@ -13,6 +13,8 @@
 
 use std::time::Instant;
 
+use hashbrown::HashTable;
+
 use super::command::Reply;
 use super::jobs::{Ended, Work};
 use super::notice::{JobResult, Notice};
@@ -90,6 +92,7 @@ impl Engine {
     /// Everything is in the kernel: only the role changes.
     fn take_over(&mut self) -> Reply {
         self.mirror.take_ownership();
+        self.mirror.ended = Some(HashTable::new());
         self.change_role(Role::Promoting);
         self.change_role(Role::Active);
         let copies = u64::from(self.local().copies());
@@ -158,6 +161,9 @@ impl Engine {
 
     pub(super) fn on_ended(&mut self, now: Instant, ended: Ended) {
         let Ended { job, work, result } = ended;
+        if work == Work::Check {
+            self.mirror.ended = None;
+        }
         if let JobResult::Committed(status) = &result {
             self.notify(Notice::Committed(status.clone()));
             // Not a promotion that was cancelled: after a later one, what lived elsewhere meanwhile

@@ -228,7 +228,7 @@ impl Cluster {
     /// The traffic goes through this node from now on.
     pub(crate) fn route_to(&mut self, node: usize) {
         for (at, held) in self.nodes.iter_mut().enumerate() {
-            held.kernel.carries_traffic = at == node;
+            held.kernel.carry_traffic(at == node);
         }
     }
 

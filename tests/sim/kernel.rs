@@ -34,9 +34,10 @@ pub(crate) struct Kernel {
     lives: u32,
     /// Creates and deletes that a daemon has asked for.
     pub(crate) writes: u64,
-    /// Packets keep the entries alive; otherwise those that a daemon made end in time.
-    pub(crate) carries_traffic: bool,
-    /// When entries that a daemon made end if no packet comes.
+    /// Packets keep the entries alive; otherwise they end in time.
+    carries_traffic: bool,
+    /// When entries end if no packet comes: those that a daemon made, and those from when this
+    /// kernel carried traffic.
     expires: BTreeMap<Key, Instant>,
     now: Option<Instant>,
 }
@@ -125,6 +126,17 @@ impl Kernel {
         for key in over {
             self.end(key, 0);
         }
+    }
+
+    /// From now on this kernel carries traffic, or does not.
+    pub(crate) fn carry_traffic(&mut self, carries_traffic: bool) {
+        if self.carries_traffic && !carries_traffic {
+            let left: Vec<(Key, u32)> = self.table.iter().map(|(key, flow)| (*key, flow.timeout_secs)).collect();
+            for (key, timeout_secs) in left {
+                self.expire(key, timeout_secs);
+            }
+        }
+        self.carries_traffic = carries_traffic;
     }
 
     /// An entry of a daemon's ends early.
