@@ -202,6 +202,7 @@ impl Mirror {
             }
             if event.kind == EventKind::Destroy
                 && let Some(ended) = &mut self.ended
+                && ended.len() < GONE_MAX
             {
                 let hash = self.local.hash_key().of_key(&event.flow.key());
                 ended.entry(hash, |&ended| ended == hash, |&ended| ended).or_insert(hash);

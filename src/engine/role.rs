@@ -121,6 +121,7 @@ impl Engine {
             self.jobs.cancel_promotions();
             self.mirror.lose_ownership();
             self.keeper.on_demoted(now);
+            self.mirror.ended = None;
             self.change_role(Role::Standby);
         }
         Reply::Done
