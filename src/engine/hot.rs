@@ -576,7 +576,8 @@ impl Keeper {
                 key,
                 cause,
                 retries: 0,
-                told_after: Some(around.now),
+                // What was on its way when the flow ended is no news.
+                told_after: Some(around.now + RETRY),
             });
             return true;
         }
