@@ -557,8 +557,9 @@ impl Keeper {
         )
     }
 
-    /// A creation that has to wait: the kernel is full, or the flow has ended under an active
-    /// node's own eyes, and whether its peer still carries it shows when that peer tells its role.
+    /// A creation that has to wait: the kernel is full; or nobody has just told the flow, and this
+    /// node is active: it may have ended under our own eyes, and whether its peer still carries
+    /// traffic shows when that tells its role.
     fn must_wait(&mut self, key: FlowKey, cause: Cause, around: &KeepAround<'_>) -> bool {
         if let Some(until) = self.full_until {
             if around.now < until {
@@ -570,7 +571,7 @@ impl Keeper {
         if cause == Cause::Ended && !holds(Rule::HotExpired) {
             return true;
         }
-        if cause == Cause::Ended && around.role != Role::Standby {
+        if cause != Cause::Told && around.role != Role::Standby {
             self.try_later(Later {
                 due: around.now + RETRY,
                 key,
