@@ -97,6 +97,26 @@ impl Jobs {
         Reply::Started(job)
     }
 
+    /// True while jobs run or wait, but for second looks.
+    pub(super) fn has_other_than_check(&self) -> bool {
+        let running = self.running.iter().map(|(_, work, _)| *work);
+        let mut works = running.chain(self.queue.iter().map(|(_, work)| *work));
+        works.any(|work| work != Work::Check)
+    }
+
+    /// True if second looks wait.
+    pub(super) fn has_checks(&self) -> bool {
+        self.queue.iter().any(|(_, work)| *work == Work::Check)
+    }
+
+    /// Queues a second look, unless one waits already.
+    pub(super) fn queue_check(&mut self) {
+        if !self.has_checks() {
+            let job = self.new_id();
+            self.queue.push_back((job, Work::Check));
+        }
+    }
+
     /// A job that has ended before it began.
     pub(super) fn ended(&mut self) -> JobId {
         self.new_id()

@@ -79,7 +79,8 @@ impl Engine {
     pub(super) fn promote(&mut self, now: Instant) -> Reply {
         self.tenure.is_remembered = false;
         self.keeper.on_promoted(now);
-        if self.role == Role::Standby && !self.jobs.is_running() && self.keeper.is_in_place(now) {
+        let is_free = self.role != Role::Promoting && !self.jobs.has_other_than_check();
+        if is_free && self.keeper.is_in_place(now) {
             return self.take_over();
         }
         let reply = self.jobs.queue(Work::Promotion);
@@ -89,12 +90,14 @@ impl Engine {
         reply
     }
 
-    /// Everything is in the kernel: only the role changes.
+    /// Everything is in the kernel: only the role changes, if that.
     fn take_over(&mut self) -> Reply {
         self.mirror.take_ownership();
-        self.mirror.ended = Some(HashTable::new());
-        self.change_role(Role::Promoting);
-        self.change_role(Role::Active);
+        self.mirror.ended.get_or_insert_with(HashTable::new);
+        if self.role == Role::Standby {
+            self.change_role(Role::Promoting);
+            self.change_role(Role::Active);
+        }
         let copies = u64::from(self.local().copies());
         let in_place = CommitStatus {
             total: copies,
@@ -107,8 +110,7 @@ impl Engine {
             job,
             result: JobResult::Committed(in_place),
         });
-        // Refused only if the queue is full, of commits.
-        let _check = self.jobs.queue(Work::Check);
+        self.jobs.queue_check();
         Reply::Started(job)
     }
 
@@ -162,7 +164,7 @@ impl Engine {
 
     pub(super) fn on_ended(&mut self, now: Instant, ended: Ended) {
         let Ended { job, work, result } = ended;
-        if work == Work::Check {
+        if work == Work::Check && !self.jobs.has_checks() {
             self.mirror.ended = None;
         }
         if let JobResult::Committed(status) = &result {

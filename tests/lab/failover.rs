@@ -10,21 +10,26 @@ use crate::harness::wait::await_until;
 use crate::harness::{Result, turn};
 
 /// Connections, half of them over IPv6.
-const CONNECTIONS: usize = 120;
+pub(crate) const CONNECTIONS: usize = 120;
 /// How long connections get to come back: longer than the client's own timer waits.
 const RETURN: Duration = Duration::from_secs(8);
-const LIMIT: Duration = Duration::from_secs(15);
+pub(crate) const LIMIT: Duration = Duration::from_secs(15);
 
 /// A pair with keepalived, the first node active.
-struct Pair {
-    traffic: Traffic,
-    keepalived: Vec<Process>,
-    cluster: Cluster,
+pub(crate) struct Pair {
+    pub(crate) traffic: Traffic,
+    pub(crate) keepalived: Vec<Process>,
+    pub(crate) cluster: Cluster,
 }
 
 impl Pair {
     fn start(notify: Notify) -> Result<Self> {
-        let cluster = Cluster::start(2, Link::Multicast, "")?;
+        Self::start_with(notify, "")
+    }
+
+    /// Likewise, with further lines in the configuration of ctsyncd.
+    pub(crate) fn start_with(notify: Notify, more: &str) -> Result<Self> {
+        let cluster = Cluster::start(2, Link::Multicast, more)?;
         let mut running = vec![keepalived(cluster.node(1), notify)?];
         await_until("fw1 takes the addresses", LIMIT, || {
             cluster.node(1).has_address()
@@ -52,7 +57,7 @@ impl Pair {
     }
 
     /// Waits until `standby` holds what `active` tracks.
-    fn await_standby(&self, active: usize, standby: usize) -> Result<()> {
+    pub(crate) fn await_standby(&self, active: usize, standby: usize) -> Result<()> {
         let name = &self.cluster.node(active).name;
         let connections = u64::try_from(CONNECTIONS)?;
         self.cluster
@@ -65,7 +70,7 @@ impl Pair {
     }
 
     /// Pulls the cables of the active node and looks what becomes of the connections.
-    fn cut(&self, active: usize) -> Result<Outcome> {
+    pub(crate) fn cut(&self, active: usize) -> Result<Outcome> {
         self.cluster.lab().cut(self.cluster.node(active))?;
         self.traffic.mark();
         self.traffic.settle(RETURN)
@@ -73,7 +78,7 @@ impl Pair {
 }
 
 #[track_caller]
-fn assert_all_alive(outcome: &Outcome, pair: &Pair) {
+pub(crate) fn assert_all_alive(outcome: &Outcome, pair: &Pair) {
     assert_eq!(
         outcome.alive,
         CONNECTIONS,

@@ -13,6 +13,7 @@ mod harness;
 mod commands;
 mod commit;
 mod failover;
+mod hot;
 mod links;
 mod mirror;
 mod mix;
