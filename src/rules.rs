@@ -90,6 +90,22 @@ pub enum Rule {
     ListingEnds,
     /// A listing that was interrupted ends what it has not named.
     ListingWhole,
+    /// Copies of a peer's flows are told to the peers as our own.
+    HotTold,
+    /// What a listing finds on a standby is our own at once.
+    HotFound,
+    /// The end of a flow at a peer that is not active ends our copy.
+    HotStandbyEnds,
+    /// A copy that expires here is not created again.
+    HotExpired,
+    /// Copies are not re-armed.
+    HotRearm,
+    /// A create that was refused because its tuples are taken is not tried again.
+    HotAgain,
+    /// Our own entries from before a demotion are left as they are.
+    HotStale,
+    /// Copies do not become ours when we are promoted.
+    HotClaim,
 }
 
 /// True unless a test has taken the rule out on this thread.

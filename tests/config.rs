@@ -13,6 +13,7 @@ use proptest::prelude::*;
 use ctsyncd::config::settings::{
     Addressing, CacheSettings, CommitSettings, ControlSettings, GateSettings, KernelSettings,
     LinkSettings, LogFormat, LogLevel, LogSettings, NodeSettings, Security, Settings,
+    StandbySettings,
 };
 use ctsyncd::config::{self, sections};
 use ctsyncd::flow::filter::{Exclusion, Filters, LocalAddresses, MarkMatch, Networks, Policy};
@@ -153,7 +154,7 @@ assured = false
 min_age = "1500ms"
 own = true
 [standby]
-mode = "cold"
+mode = "hot"
 [kernel]
 event_buffer = "64MiB"
 scrub_interval = "5m"
@@ -247,6 +248,7 @@ format = "json"
             min_age_secs: 2,
             own: true,
         }),
+        standby: StandbySettings { is_hot: true },
         commit: CommitSettings {
             grace: std::time::Duration::from_secs(90),
             tcp_liberal: false,
@@ -405,6 +407,7 @@ fn minimal() -> Settings {
         kernel: KernelSettings::default(),
         cache: CacheSettings::default(),
         policy: Policy::default(),
+        standby: StandbySettings { is_hot: false },
         commit: CommitSettings::default(),
         gate: None,
         log: LogSettings::default(),

@@ -83,6 +83,7 @@ impl Node {
             scrub_interval: Duration::from_secs(1 << 20),
             grace: Duration::from_secs(180),
             tcp_liberal: true,
+            is_hot: false,
             writer_port_id: 7,
             keyring,
             role: Role::Standby,

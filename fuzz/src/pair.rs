@@ -142,6 +142,7 @@ impl Node {
             scrub_interval: Duration::from_secs(60),
             grace: Duration::from_secs(180),
             tcp_liberal: true,
+            is_hot: false,
             writer_port_id: 7,
             keyring: key.map(|byte| Keyring {
                 primary: ClusterKey::new([byte; 32]),

@@ -64,7 +64,7 @@ pub(crate) struct Meta {
     pub(crate) announced: u32,
     /// What it is.
     pub(crate) kind: Kind,
-    /// Tombstone: the peers that have not heard of it, a bit each.
+    /// Tombstone: the peers that have not heard of it, a bit each. Flow: its `Origin`.
     pub(crate) mask: u8,
     /// Flow: the last listing of the kernel's table that an event or the listing named it in.
     pub(crate) round: u8,

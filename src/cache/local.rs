@@ -8,18 +8,20 @@
 use super::index::Index;
 use super::list::{Kind, List, Meta};
 use super::rares::Rares;
-use super::{Digest, HashKey, NIL, Secs, Slot};
+use super::{Changes, Digest, HashKey, NIL, Secs, Slot};
 use crate::flow::{EventKind, Flow, FlowEvent, FlowKey, Present, Rare};
 use crate::rules::{Rule, holds};
 
 mod cursor;
 mod expectations;
 mod leaves;
+mod origin;
 mod tombstones;
 
 pub use cursor::{Cursor, Entry};
 pub use expectations::Master;
 use expectations::{Expectations, Fate};
+pub use origin::Origin;
 use tombstones::Tombstones;
 
 /// The table. All memory is bounded by `flows_max + tombstones_max` slots.
@@ -37,6 +39,8 @@ pub struct Local {
     key: HashKey,
     digest: Digest,
     tracked: u32,
+    copies: u32,
+    changes: Changes,
     flows_max: u32,
 }
 
@@ -54,6 +58,14 @@ pub struct Circumstances {
     pub era: u8,
     /// The era of an entry that is only found to be there.
     pub found_era: u8,
+    /// Whose an entry is that is told to be born.
+    pub born: Origin,
+    /// Whose an entry is that is only found to be there.
+    pub found: Origin,
+    /// Packets that change a copy of a peer's flow make it worth telling.
+    pub shares: bool,
+    /// The change is what our own writer was told to do, and no news to whoever told it.
+    pub is_echo: bool,
 }
 
 /// What a change did.
@@ -84,6 +96,8 @@ impl Local {
             key,
             digest: Digest::default(),
             tracked: 0,
+            copies: 0,
+            changes: Changes::default(),
             flows_max,
         }
     }
@@ -240,7 +254,8 @@ impl Local {
         self.tombstones.clear();
         self.rares.clear();
         self.digest.clear();
-        self.tracked = 0;
+        (self.tracked, self.copies) = (0, 0);
+        self.changes.overflow();
     }
 
     fn find_hashed(&self, hash: u64, key: &FlowKey) -> Option<Slot> {
@@ -279,8 +294,16 @@ impl Local {
         };
         self.index.insert(&mut self.meta, hash, slot);
         self.tracked += 1;
+        let origin = match event.kind {
+            EventKind::New => at.born,
+            EventKind::Update | EventKind::Listed | EventKind::Destroy => at.found,
+        };
+        self.change_origin(slot, origin);
+        if origin != Origin::Own && !at.is_echo {
+            self.changes.push(event.flow.key(), false);
+        }
         self.follow_helper(slot, false, at);
-        if worth(&event.flow, 0) {
+        if origin.is_told() && worth(&event.flow, 0) {
             self.enter(slot, hash, at.now);
             return Applied::Changed;
         }
@@ -303,6 +326,7 @@ impl Local {
         let had_helper = self.has_helper(slot);
         self.merge(slot, event, at);
         self.follow_helper(slot, had_helper, at);
+        self.follow_event(slot, event, at);
         let meta = self.meta[slot as usize];
         let flow = &self.flows[slot as usize];
         let age = match meta.kind {
@@ -310,7 +334,8 @@ impl Local {
             // Old enough once is old enough for good.
             _ => Secs::MAX,
         };
-        match (meta.kind == Kind::Flow, worth(flow, age)) {
+        let is_told = meta.origin().is_told() && worth(flow, age);
+        match (meta.kind == Kind::Flow, is_told) {
             (false, false) => Applied::Same,
             (false, true) => {
                 self.enter(slot, hash, at.now);
@@ -410,6 +435,7 @@ impl Local {
         if kind.is_expectation() {
             self.forget_expectation(slot);
         } else {
+            self.forget_origin(slot, at);
             if self.has_helper(slot) {
                 self.follow_end(slot, at);
             }

@@ -6,6 +6,7 @@
 //! attributes in a table beside it, and both keep a digest: a count and 65,536 sums that two
 //! tables with the same flows share.
 
+pub mod changes;
 pub mod digest;
 pub mod hash;
 mod index;
@@ -15,6 +16,7 @@ mod rares;
 pub mod replica;
 mod slab;
 
+pub use changes::Changes;
 pub use digest::Digest;
 pub use hash::HashKey;
 pub use local::Local;

@@ -6,7 +6,7 @@
 use super::index::{Chained, Index};
 use super::rares::Rares;
 use super::slab::Slab;
-use super::{Digest, HashKey, NIL, Secs, Slot};
+use super::{Changes, Digest, HashKey, NIL, Secs, Slot};
 use crate::flow::{Expectation, ExpectationKey, Flow, FlowKey, Rare};
 use crate::rules::{Rule, holds};
 
@@ -21,6 +21,7 @@ pub struct Replica {
     index: Index,
     key: HashKey,
     digest: Digest,
+    changes: Changes,
     flows_max: u32,
 }
 
@@ -91,8 +92,20 @@ impl Replica {
             index: Index::new(flows_max),
             key,
             digest: Digest::default(),
+            changes: Changes::default(),
             flows_max,
         }
+    }
+
+    /// What has changed, once somebody follows.
+    #[must_use]
+    pub fn changes(&self) -> &Changes {
+        &self.changes
+    }
+
+    /// The same, to read it.
+    pub fn changes_mut(&mut self) -> &mut Changes {
+        &mut self.changes
     }
 
     /// The key of the table's hashes.
@@ -234,6 +247,7 @@ impl Replica {
             Entry::Flow(flow, rare) => {
                 meta.rare = self.rares.set(meta.rare, rare);
                 self.flows[slot as usize] = *flow;
+                self.changes.push(flow.key(), false);
             }
             Entry::Expectation(expectation) => {
                 meta.is_expectation = true;
@@ -311,6 +325,7 @@ impl Replica {
         self.expectations.clear();
         self.index.clear();
         self.digest.clear();
+        self.changes.overflow();
     }
 
     fn find_hashed(&self, hash: u64, key: &FlowKey) -> Option<u32> {
@@ -367,6 +382,7 @@ impl Replica {
             self.expectations.release(rare);
         } else {
             self.rares.release(rare);
+            self.changes.push(self.flows[slot as usize].key(), true);
         }
         self.meta[slot as usize] = Meta {
             rare: self.free,

@@ -35,6 +35,8 @@ pub struct Settings {
     pub cache: CacheSettings,
     /// `[replicate]`
     pub policy: Policy,
+    /// `[standby]`
+    pub standby: StandbySettings,
     /// `[commit]`
     pub commit: CommitSettings,
     /// `[keepalived]`
@@ -166,6 +168,14 @@ impl Default for CacheSettings {
             tombstones_max: 1 << 18,
         }
     }
+}
+
+/// `[standby]`
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct StandbySettings {
+    /// `mode = "hot"`: the kernel holds the flows of the active nodes all along; else they are put
+    /// into it at promotion.
+    pub is_hot: bool,
 }
 
 /// `[commit]`

@@ -14,6 +14,7 @@ use super::file::{self, File, Given};
 use super::settings::{
     CacheSettings, CommitSettings, ControlSettings, KernelSettings, LogFormat, LogLevel,
     LogSettings, NODE_NAME_LEN_MAX, NodeSettings, SOCKET_DEFAULT, Security, Settings,
+    StandbySettings,
 };
 use super::units::{Period, Size};
 use super::{gate, keepalived, links, replicate};
@@ -65,7 +66,7 @@ pub(super) fn settle(
     let node = check.node(file.node.as_ref(), hostname);
     let control = check.control(file.control.as_ref());
     let policy = replicate::settle(file.replicate.as_ref(), &mut check);
-    check.standby(file.standby.as_ref());
+    let standby = check.standby(file.standby.as_ref());
     let kernel = check.kernel(file.kernel.as_ref());
     let cache = check.cache(file.cache.as_ref());
     let commit = check.commit(file.commit.as_ref());
@@ -80,6 +81,7 @@ pub(super) fn settle(
         kernel,
         cache,
         policy,
+        standby,
         commit,
         keepalived,
         gate,
@@ -201,17 +203,13 @@ impl Check<'_> {
         }
     }
 
-    /// There is one mode so far, so nothing comes out of it but the refusal of the others.
-    fn standby(&mut self, section: Option<&Spanned<file::Standby>>) {
+    fn standby(&mut self, section: Option<&Spanned<file::Standby>>) -> StandbySettings {
+        const MODES: [(&str, bool); 2] = [("cold", false), ("hot", true)];
         let given = section.and_then(|section| section.get_ref().mode.as_ref());
-        let Some(given) = given else { return };
-        let cold = self.word("mode", given, &[("cold", true), ("hot", false)]);
-        if cold == Some(false) {
-            self.report.error_help(
-                given.span(),
-                "mode = \"hot\" is not yet supported: it comes with a later release",
-                "use mode = \"cold\": the flows are put into the kernel at promotion",
-            );
+        StandbySettings {
+            is_hot: given
+                .and_then(|given| self.word("mode", given, &MODES))
+                .unwrap_or(StandbySettings::default().is_hot),
         }
     }
 

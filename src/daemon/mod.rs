@@ -402,6 +402,7 @@ fn engine_settings(
         scrub_interval: settings.kernel.scrub_interval,
         grace: settings.commit.grace,
         tcp_liberal: settings.commit.tcp_liberal,
+        is_hot: settings.standby.is_hot,
         writer_port_id,
         keyring,
         role: remembered.role,

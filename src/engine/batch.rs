@@ -23,6 +23,21 @@ struct Batch<T> {
     messages: Vec<T>,
 }
 
+impl<T> Default for Batches<T> {
+    fn default() -> Self {
+        Self {
+            under_way: VecDeque::new(),
+            spare: Vec::new(),
+        }
+    }
+}
+
+impl<T> Batch<T> {
+    fn last_seq(&self) -> u32 {
+        self.first_seq.wrapping_add(self.messages.len() as u32 - 1)
+    }
+}
+
 /// A batch while it is written.
 #[derive(Debug)]
 pub(super) struct Writing<'a, T> {
@@ -128,12 +143,6 @@ impl<T> Batches<T> {
         if self.spare.len() < BATCHES_MAX {
             self.spare.push(batch.messages);
         }
-    }
-}
-
-impl<T> Batch<T> {
-    fn last_seq(&self) -> u32 {
-        self.first_seq.wrapping_add(self.messages.len() as u32 - 1)
     }
 }
 

@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 use std::collections::VecDeque;
 use std::time::Instant;
 
+use hashbrown::HashTable;
+
 use super::batch::Batches;
 use super::expect::{self, Expect};
 use super::needs::{Lost, Needs};
@@ -96,6 +98,8 @@ pub(super) struct Commit {
 pub(super) struct Around<'a> {
     pub(super) local: &'a mut Local,
     pub(super) era: u8,
+    /// Flows that have ended here since, and are not wanted back: hashes of their keys.
+    pub(super) ended: Option<&'a HashTable<u64>>,
     pub(super) peers: &'a [Peer],
     pub(super) room: &'a mut RoomLeft,
     pub(super) now: Instant,

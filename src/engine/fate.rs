@@ -3,6 +3,8 @@
 
 use std::time::Instant;
 
+use hashbrown::HashTable;
+
 use crate::cache::{Local, Replica, Secs, Slot};
 use crate::flow::{Flow, FlowKey};
 use crate::replication::Peer;
@@ -22,6 +24,8 @@ pub(super) enum Fate {
     Different(Slot, Flow),
     /// The kernel does not have it.
     Missing,
+    /// It has ended here since, and is not wanted back.
+    Ended,
 }
 
 /// By what it is judged.
@@ -35,6 +39,8 @@ pub(super) struct Judge<'a> {
     pub(super) silent_secs: u32,
     /// The era in which a kernel entry is born now.
     pub(super) era: u8,
+    /// Flows that have ended here since, and are not wanted back: hashes of their keys.
+    pub(super) ended: Option<&'a HashTable<u64>>,
     pub(super) secs: Secs,
     pub(super) grace_secs: u32,
 }
@@ -52,16 +58,27 @@ impl Judge<'_> {
         }
         let held = local.find(&key);
         let Some((slot, held)) = held.and_then(|slot| Some((slot, *local.flow(slot)?))) else {
-            return (Fate::Missing, left);
+            return match self.has_ended(local, &key) {
+                true => (Fate::Ended, left),
+                false => (Fate::Missing, left),
+            };
         };
         let fate = if held.reply != flow.reply || held.zone != flow.zone {
             Fate::Different(slot, held)
-        } else if local.era(slot) != self.era {
+        } else if !local.is_fresh(slot, self.era) {
             Fate::Stale(slot, held)
         } else {
             Fate::Right
         };
         (fate, left)
+    }
+
+    fn has_ended(&self, local: &Local, key: &FlowKey) -> bool {
+        let Some(ended) = self.ended else {
+            return false;
+        };
+        let hash = local.hash_key().of_key(key);
+        ended.find(hash, |&ended| ended == hash).is_some()
     }
 }
 

@@ -47,6 +47,7 @@ pub(super) struct Begin<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Jobs {
     last_id: u64,
+    /// Number of the next message to the kernel, whoever writes it.
     next_seq: u32,
     queue: VecDeque<Queued>,
     /// A commit waits for the first listing of the kernel's table since then.
@@ -74,6 +75,8 @@ pub(super) enum Work {
     Commit,
     /// Likewise, and then this node is active.
     Promotion,
+    /// Likewise, after a promotion in hot standby that found everything in place: a second look.
+    Check,
     /// The flows of the local cache out of the kernel.
     Flush,
     /// What a commit would do.
@@ -119,6 +122,32 @@ impl Jobs {
         Reply::Started(id)
     }
 
+    /// True while jobs run or wait, but for second looks.
+    pub(super) fn has_other_than_check(&self) -> bool {
+        let running = self.running.iter().map(|(_, work, _)| *work);
+        let mut works = running.chain(self.queue.iter().map(|job| job.work));
+        works.any(|work| work != Work::Check)
+    }
+
+    /// True if second looks wait.
+    pub(super) fn has_checks(&self) -> bool {
+        self.queue.iter().any(|job| job.work == Work::Check)
+    }
+
+    /// Queues a second look, unless one waits already.
+    pub(super) fn queue_check(&mut self) {
+        if !self.has_checks() {
+            let id = self.new_id();
+            let (work, from) = (Work::Check, Vec::new());
+            self.queue.push_back(Queued { id, work, from });
+        }
+    }
+
+    /// A job that has ended before it began.
+    pub(super) fn ended(&mut self) -> JobId {
+        self.new_id()
+    }
+
     /// A job that ends when so many listings are complete.
     pub(super) fn await_listing(&mut self, now: Instant, listings: u64) -> Reply {
         self.wait_for(now, Awaited::Listings(listings))
@@ -140,7 +169,7 @@ impl Jobs {
             }
         }
         let running = match work {
-            Work::Commit | Work::Promotion => {
+            Work::Commit | Work::Promotion | Work::Check => {
                 let commit = Commit::new(&sources(at, &next.from), at.rules, at.now);
                 Running::Commit(commit)
             }
@@ -186,7 +215,9 @@ impl Jobs {
     /// Stops the running promotion after what is under way, and lets those that wait end at once.
     pub(super) fn cancel_promotions(&mut self) {
         self.cancel_queued(Work::Promotion, DEMOTED);
-        if let Some((_, Work::Promotion, Running::Commit(commit))) = &mut self.running {
+        self.cancel_queued(Work::Check, DEMOTED);
+        if let Some((_, Work::Promotion | Work::Check, Running::Commit(commit))) = &mut self.running
+        {
             commit.cancel();
         }
     }

@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 
 use hashbrown::HashTable;
 
+use super::hot::Writes;
 use super::notice::Notice;
 use super::reads::Reads;
-use crate::cache::local::{Applied, Circumstances};
+use crate::cache::local::{Applied, Circumstances, Origin};
 use crate::cache::{Local, Secs, Slot};
 use crate::flow::filter::{LocalAddresses, Policy};
-use crate::flow::{EventKind, FlowEvent};
+use crate::flow::{EventKind, Flow, FlowEvent};
 use crate::rules::{Rule, holds};
 
 /// Slots that a step of the sweep looks at: well under a millisecond.
@@ -41,6 +42,16 @@ pub(super) struct Mirror {
     /// The flows that the kernel tracks are this node's own: it is active, or has committed since
     /// it last was not.
     is_owner: bool,
+    /// Whose an entry is that is found or that our writer makes unasked by the keeper; `Own` in
+    /// cold standby.
+    finds: Origin,
+    /// Packets that change a copy make it worth telling.
+    shares: bool,
+    /// Hashes of the keys whose end was told since a promotion that found everything in place:
+    /// the second look does not bring them back. `None` while nobody asks.
+    pub(super) ended: Option<HashTable<u64>>,
+    /// What the keeper of hot standby has under way.
+    pub(super) writes: Writes,
     listing: Listing,
     listing_began: Option<Instant>,
     /// Hashes of the keys whose end was told since the listing began.
@@ -103,6 +114,10 @@ impl Mirror {
             round: 0,
             era: 1,
             is_owner: false,
+            finds: Origin::Own,
+            shares: false,
+            ended: None,
+            writes: Writes::default(),
             listing: Listing::DueAt(now),
             listing_began: None,
             gone: HashTable::new(),
@@ -135,6 +150,35 @@ impl Mirror {
         self.era = self.era.wrapping_add(1);
     }
 
+    /// Hot standby: whether what is found is this node's own, and whether it carries traffic.
+    pub(super) fn set_hot(&mut self, finds_own: bool, is_active: bool) {
+        self.finds = if finds_own || !holds(Rule::HotFound) {
+            Origin::Own
+        } else {
+            Origin::Found
+        };
+        self.shares = is_active;
+    }
+
+    /// Number of the current, or last, listing.
+    pub(super) fn round(&self) -> u8 {
+        self.round
+    }
+
+    /// Says whose a flow is. True if the peers must hear of it.
+    pub(super) fn set_origin(
+        &mut self,
+        slot: Slot,
+        origin: Origin,
+        secs: Secs,
+        listeners: u8,
+    ) -> bool {
+        let at = self.circumstances(secs, listeners);
+        let policy = &self.policy;
+        let worth = |flow: &Flow, age| policy.replicates(flow, age).is_ok();
+        self.local.set_origin(slot, origin, at, worth) == Applied::Changed
+    }
+
     /// True once after the table has filled up.
     pub(super) fn take_filled(&mut self) -> bool {
         std::mem::take(&mut self.has_filled)
@@ -165,8 +209,10 @@ impl Mirror {
         let mut has_changed = false;
         for event in events {
             self.counters.events += 1;
+            let mut at = self.circumstances(secs, listeners);
             if event.port_id != 0 && event.port_id == self.own_port_id {
                 self.counters.echoes += 1;
+                self.on_echo(event, &mut at);
             }
             if event.kind == EventKind::Destroy && self.listing_runs() && holds(Rule::ListingEnds) {
                 self.remember_end(self.local.hash_key().of_key(&event.flow.key()));
@@ -174,12 +220,34 @@ impl Mirror {
             if event.kind == EventKind::Destroy && !self.reads.is_empty() {
                 self.reads.forget(&event.flow.key());
             }
-            has_changed |= self.apply(secs, event, listeners);
+            if event.kind == EventKind::Destroy
+                && let Some(ended) = &mut self.ended
+                && ended.len() < GONE_MAX
+            {
+                let hash = self.local.hash_key().of_key(&event.flow.key());
+                ended.entry(hash, |&ended| ended == hash, |&ended| ended).or_insert(hash);
+            }
+            has_changed |= self.apply(event, at);
             if !self.orphans.is_empty() && event.rare.helper.is_some() {
                 has_changed |= self.adopt(secs, event, listeners);
             }
         }
         has_changed
+    }
+
+    /// An event that a write of ours has caused. What the keeper creates is a copy; what a commit
+    /// creates is ours if this node is active.
+    fn on_echo(&mut self, event: &FlowEvent, at: &mut Circumstances) {
+        (at.born, at.found) = (self.finds, self.finds);
+        if self.shares {
+            at.born = Origin::Own;
+        }
+        let key = event.flow.key();
+        let hash = self.local.hash_key().of_key(&key);
+        if self.writes.creates(hash, &key) {
+            (at.born, at.found) = (Origin::Derived, Origin::Derived);
+        }
+        at.is_echo = self.writes.on_event(hash, &key, event.kind);
     }
 
     /// Events were missed.
@@ -207,7 +275,11 @@ impl Mirror {
             for event in flows {
                 let hash = self.local.hash_key().of_key(&event.flow.key());
                 if self.gone.find(hash, |&gone| gone == hash).is_none() {
-                    has_changed |= self.apply(secs, event, listeners);
+                    let mut at = self.circumstances(secs, listeners);
+                    if self.writes.creates(hash, &event.flow.key()) {
+                        at.found = Origin::Derived;
+                    }
+                    has_changed |= self.apply(event, at);
                 }
             }
         }
@@ -246,6 +318,7 @@ impl Mirror {
         }
         self.counters.swept_flows += self.swept;
         self.counters.listings += 1;
+        self.writes.on_listing(self.round);
         self.listing = Listing::DueAt(now + self.scrub_interval);
         let was_whole = self.is_whole();
         self.is_complete = true;
@@ -303,10 +376,12 @@ impl Mirror {
         }
     }
 
-    fn apply(&mut self, secs: Secs, event: &FlowEvent, listeners: u8) -> bool {
-        let at = self.circumstances(secs, listeners);
+    fn apply(&mut self, event: &FlowEvent, at: Circumstances) -> bool {
         let is_end = event.kind == EventKind::Destroy;
-        let applied = if is_end || self.policy.tracks(&event.flow, &self.addresses).is_ok() {
+        let applied = if is_end
+            || self.policy.tracks(&event.flow, &self.addresses).is_ok()
+            || self.is_copy(event, at)
+        {
             let policy = &self.policy;
             self.local
                 .apply(event, at, |flow, age| policy.replicates(flow, age).is_ok())
@@ -334,6 +409,15 @@ impl Mirror {
                 false
             }
         }
+    }
+
+    /// What a peer's policy lets through is kept here, whatever ours says.
+    fn is_copy(&self, event: &FlowEvent, at: Circumstances) -> bool {
+        let is_held_copy = |slot| self.local.origin(slot).is_copy();
+        at.born == Origin::Derived
+            || at.found == Origin::Derived
+            || (self.local.copies() > 0
+                && self.local.find(&event.flow.key()).is_some_and(is_held_copy))
     }
 
     fn remember_end(&mut self, hash: u64) {
@@ -366,6 +450,10 @@ impl Mirror {
             round: self.round,
             era: self.era,
             found_era,
+            born: Origin::Own,
+            found: self.finds,
+            shares: self.shares,
+            is_echo: false,
         }
     }
 }

@@ -28,6 +28,7 @@ mod fate;
 mod flush;
 mod handover;
 mod history;
+mod hot;
 mod jobs;
 mod mirror;
 mod naming;
@@ -52,6 +53,7 @@ use handover::Handover;
 pub use handover::{Standing, Switchover};
 use history::{History, Trigger};
 pub use history::{PeerThen, Transition, TransitionKind};
+use hot::{KeepAround, Keeper};
 use jobs::{Begin, Jobs, Work};
 use mirror::Mirror;
 pub use notice::{JobId, JobResult, Notice};
@@ -78,6 +80,7 @@ pub struct Engine {
     replication: Replication,
     jobs: Jobs,
     background: Background,
+    keeper: Keeper,
     role: Role,
     term: u64,
     tenure: Tenure,
@@ -127,6 +130,7 @@ impl Engine {
             mirror,
             jobs: Jobs::default(),
             background: Background::default(),
+            keeper: Keeper::new(settings.is_hot, now),
             role: settings.role,
             term: settings.term,
             tenure: Tenure::remembered(settings.role, settings.term, settings.masters.clone(), now),
@@ -236,6 +240,15 @@ impl Engine {
                 last_seq,
                 complete,
                 answers,
+            } if self.keeper.owns(last_seq) => {
+                self.with_keeper(now, |keeper, around| {
+                    keeper.on_done(last_seq, complete, answers, around);
+                });
+            }
+            RequestDone::Batch {
+                last_seq,
+                complete,
+                answers,
             } => {
                 let (secs, listeners) = (self.secs(now), self.replication.listeners());
                 let is_read = self.mirror.on_read(secs, last_seq, answers, listeners);
@@ -292,7 +305,11 @@ impl Engine {
     /// Time has passed. Spurious calls are harmless.
     pub fn handle_timeout(&mut self, now: Instant) {
         let (secs, listeners) = (self.secs(now), self.replication.listeners());
+        let listings = self.mirror.counters.listings;
         let (has_changed, notice) = self.mirror.on_timeout(now, secs, listeners);
+        if self.mirror.counters.listings != listings {
+            self.keeper.on_listing(now);
+        }
         if has_changed {
             self.replication.handle_change(now);
         }
@@ -302,6 +319,7 @@ impl Engine {
         self.look_around(now);
         let at = self.circumstances(now);
         self.replication.handle_timeout(at, &mut self.mirror.local);
+        self.with_keeper(now, Keeper::look_at_peers);
         self.settle_jobs(now);
     }
 
@@ -322,6 +340,7 @@ impl Engine {
         let secs = self.secs(now);
         let around = commit::Around {
             era: self.mirror.era(),
+            ended: self.mirror.ended.as_ref(),
             local: &mut self.mirror.local,
             peers: self.replication.peers(),
             room: &mut self.room,
@@ -339,6 +358,17 @@ impl Engine {
             return request;
         }
         self.settle_jobs(now);
+        if !self.jobs.is_running() {
+            let mut next_seq = *self.jobs.next_seq();
+            let request = self.with_keeper(now, |keeper, around| {
+                keeper.look_at_peers(around);
+                keeper.next_batch(around, &mut next_seq, out)
+            });
+            *self.jobs.next_seq() = next_seq;
+            if request.is_some() {
+                return request;
+            }
+        }
         (self.may_list() && self.mirror.begin_listing(now)).then_some(KernelRequest::Dump)
     }
 
@@ -352,23 +382,58 @@ impl Engine {
     /// at once.
     #[must_use]
     pub fn poll_timeout(&self) -> Instant {
-        if self.jobs.is_hungry() {
+        if self.jobs.is_hungry() || self.is_keeper_hungry() {
             return self.began;
         }
         let mirror = self.mirror.poll_timeout().filter(|_| self.may_list());
         let background = self.background.due(self.began);
         let background = background.filter(|_| self.jobs.is_idle());
+        let keeper = self.keeper.poll_timeout(&self.mirror);
+        let keeper = keeper.filter(|_| !self.jobs.is_running());
         let timers = [
             mirror,
             self.mirror.read_due(),
             self.jobs.poll_timeout(),
             self.handover.poll_timeout(),
             background,
+            keeper,
         ];
         timers
             .into_iter()
             .flatten()
             .fold(self.replication.poll_timeout(), Instant::min)
+    }
+
+    /// Something that the keeper follows has changed, and it could write.
+    fn is_keeper_hungry(&self) -> bool {
+        !self.jobs.is_running() && self.keeper.is_hungry(&self.mirror, self.peers())
+    }
+
+    /// Gives the keeper what it needs of the rest.
+    fn with_keeper<T>(
+        &mut self,
+        now: Instant,
+        f: impl FnOnce(&mut Keeper, &mut KeepAround<'_>) -> T,
+    ) -> T {
+        let (secs, listeners) = (self.secs(now), self.replication.listeners());
+        let mut around = KeepAround {
+            mirror: &mut self.mirror,
+            peers: self.replication.peers_mut(),
+            role: self.role,
+            since_term: self.tenure.since_term,
+            now,
+            secs,
+            listeners,
+            grace_secs: u32::try_from(self.settings.grace.as_secs()).unwrap_or(u32::MAX),
+        };
+        let done = f(&mut self.keeper, &mut around);
+        if self.keeper.take_changed() {
+            self.replication.handle_change(now);
+        }
+        if self.keeper.take_wants_listing() {
+            self.mirror.want_listing(now);
+        }
+        done
     }
 
     /// Says once that the local cache is full.
@@ -410,7 +475,7 @@ impl Engine {
                 rivals: &self.rivals,
             };
             match self.jobs.begin_next(begin) {
-                Some((job, Work::Commit | Work::Promotion)) => {
+                Some((job, Work::Commit | Work::Promotion | Work::Check)) => {
                     self.mirror.take_ownership();
                     self.on_job_begun(now, job);
                 }

@@ -71,6 +71,7 @@ impl Engine {
             last_promotion: None,
             commit: self.jobs.commit_status(now),
             gate: None,
+            hot: self.keeper.status(&self.mirror, self.peers(), &self.room),
         }
     }
 
@@ -112,6 +113,8 @@ impl Engine {
         ]
         .map(|(name, count)| (name.to_owned(), count))
         .into();
+        let hot = self.keeper.stats(&self.mirror).into_iter();
+        stats.extend(hot.map(|(name, count)| (name.to_owned(), count)));
         let replication = self.replication.counters().list();
         stats.extend(
             replication
@@ -239,14 +242,17 @@ impl Engine {
                 Some("no peer has been met yet".into())
             }
             // Somebody who was heard and is gone without a session is nobody to wait for.
-            Role::Standby => self.peers().iter().find_map(|peer| {
-                let is_incompatible = peer.incompatible(now).is_some();
-                if !peer.has_session() && peer.is_silent(now) && !is_incompatible {
-                    return None;
-                }
-                let cause = self.replica_cause(peer, now)?;
-                Some(format!("{}: {cause}", peer.name().as_str()))
-            }),
+            Role::Standby => {
+                let of_replicas = self.peers().iter().find_map(|peer| {
+                    let is_incompatible = peer.incompatible(now).is_some();
+                    if !peer.has_session() && peer.is_silent(now) && !is_incompatible {
+                        return None;
+                    }
+                    let cause = self.replica_cause(peer, now)?;
+                    Some(format!("{}: {cause}", peer.name().as_str()))
+                });
+                of_replicas.or_else(|| self.keeper.cause(&self.mirror, self.peers(), &self.room, now))
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 //! | from | on | to | what it sets off |
 //! | --- | --- | --- | --- |
 //! | standby | promote | promoting | the term grows, the replicas are committed |
+//! | standby, hot and complete | promote | active | the term grows, the commit is a second look |
 //! | promoting | the commit ended | active | |
 //! | promoting | promote | promoting | another commit queues |
 //! | active | promote | active | a commit, which finds everything in place |
@@ -15,11 +16,13 @@
 
 use std::time::{Duration, Instant};
 
+use hashbrown::HashTable;
+
 use super::command::{InstanceState, Reply, Via};
 use super::history::{TransitionKind, Trigger};
 use super::jobs::{Ended, Work};
 use super::notice::{JobId, JobResult, Notice};
-use super::status::Role;
+use super::status::{CommitStatus, Role};
 use super::{Engine, Peer};
 use crate::wire::{CLAIMS_MAX, Claims, claim_of};
 
@@ -133,15 +136,21 @@ impl Engine {
         }
     }
 
-    /// Commits the replicas and becomes active.
+    /// Commits the replicas and becomes active. In hot standby, if they are in the kernel already,
+    /// it is active at once, and the commit is a second look in the background.
     pub(super) fn promote(&mut self, now: Instant, trigger: &Trigger) -> Reply {
         self.tenure.is_remembered = false;
         self.stop_fading();
+        self.keeper.on_promoted(now);
+        let kind = self.kind_of_promotion();
+        let is_free = self.role != Role::Promoting && !self.jobs.has_other_than_check();
+        if is_free && self.keeper.is_in_place(now) {
+            return self.take_over(now, kind, trigger);
+        }
         let reply = self.jobs.queue(Work::Promotion, Vec::new());
         let Reply::Started(job) = reply else {
             return reply;
         };
-        let kind = self.kind_of_promotion();
         if self.role == Role::Standby {
             self.note_predecessors(now);
             self.change_role(Role::Promoting);
@@ -150,6 +159,32 @@ impl Engine {
         self.handover.on_promoted();
         self.begin_transition(now, kind, trigger, Some(job));
         reply
+    }
+
+    /// Everything is in the kernel: only the role changes, if that.
+    fn take_over(&mut self, now: Instant, kind: TransitionKind, trigger: &Trigger) -> Reply {
+        self.mirror.take_ownership();
+        self.mirror.ended.get_or_insert_with(HashTable::new);
+        if self.role == Role::Standby {
+            self.note_predecessors(now);
+            self.change_role(Role::Promoting);
+            self.tenure.active_since = Some(now);
+            self.change_role(Role::Active);
+        }
+        self.tenure.promoted_at = Some(now);
+        self.handover.on_promoted();
+        let copies = u64::from(self.local().copies());
+        let in_place = CommitStatus {
+            total: copies,
+            already: copies,
+            ..CommitStatus::default()
+        };
+        let job = self.jobs.ended();
+        self.begin_transition(now, kind, trigger, Some(job));
+        self.notify(Notice::Committed(in_place.clone()));
+        self.end_job(now, job, JobResult::Committed(in_place));
+        self.jobs.queue_check();
+        Reply::Started(job)
     }
 
     /// Becomes standby. From now on the flows live elsewhere: what our kernel holds of them goes
@@ -161,8 +196,13 @@ impl Engine {
             self.begin_transition(now, TransitionKind::Demotion, trigger, None);
             self.jobs.cancel_promotions();
             self.mirror.lose_ownership();
+            self.keeper.on_demoted(now);
+            self.mirror.ended = None;
             self.change_role(Role::Standby);
-            self.begin_fading();
+            // A hot standby's entries are replaced as the new active tells of them.
+            if !self.settings.is_hot {
+                self.begin_fading();
+            }
         }
         Reply::Done
     }
@@ -214,15 +254,20 @@ impl Engine {
 
     pub(super) fn on_ended(&mut self, now: Instant, ended: Ended) {
         let Ended { job, work, result } = ended;
+        if work == Work::Check && !self.jobs.has_checks() {
+            self.mirror.ended = None;
+        }
         if let JobResult::Committed(status) = &result {
             self.notify(Notice::Committed(status.clone()));
             // Not a promotion that was cancelled: after a later one, what lived elsewhere meanwhile
             // has still to be taken over.
-            if work == Work::Promotion && self.role != Role::Standby {
+            let is_promotion = matches!(work, Work::Promotion | Work::Check);
+            if is_promotion && self.role != Role::Standby {
                 if status.failed.is_empty() {
                     self.tenure.since_term = self.term;
                 }
                 if !self.jobs.has_promotions() && self.role == Role::Promoting {
+                    self.keeper.on_promoted(now);
                     self.tenure.active_since = Some(now);
                     self.change_role(Role::Active);
                 }

@@ -41,6 +41,8 @@ pub struct EngineSettings {
     pub grace: Duration,
     /// Committed TCP flows stay liberal; false: they are made strict again one by one.
     pub tcp_liberal: bool,
+    /// Hot standby: the kernel holds the flows of the peers that carry traffic all along.
+    pub is_hot: bool,
     /// Netlink port id of our writer: events with it are echoes.
     pub writer_port_id: u32,
     /// The cluster's keys; none: the links are insecure.

@@ -47,6 +47,9 @@ pub struct Status {
     /// The gate; none is configured otherwise.
     #[serde(default)]
     pub gate: Option<GateStatus>,
+    /// What the kernel holds of the peers' flows; null in cold standby.
+    #[serde(default)]
+    pub hot: Option<HotStatus>,
 }
 
 /// The gate that keeps forwarded packets from a node that must not carry them.
@@ -98,6 +101,32 @@ pub struct PastTransition {
     /// What happened.
     #[serde(flatten)]
     pub transition: Transition,
+}
+
+/// Hot standby: the peers' flows in our kernel.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct HotStatus {
+    /// Copies of peers' flows in the kernel.
+    pub flows: u64,
+    /// Flows that wait to be written or looked at.
+    pub pending: u64,
+    /// All that the peers that carry traffic have has been put into the kernel once; what has
+    /// changed since is in `pending`.
+    pub complete: bool,
+    /// Flows that the kernel has refused since the last look at all of them, by reason.
+    pub refused: Vec<FailedFlows>,
+    /// Created since the start.
+    pub created: u64,
+    /// Updated.
+    pub updated: u64,
+    /// Deleted and created anew.
+    pub replaced: u64,
+    /// Deleted because their owner ended them.
+    pub deleted: u64,
+    /// Given new time before the kernel aged them.
+    pub rearmed: u64,
+    /// Created without the helper, which this kernel does not know.
+    pub without_helper: u64,
 }
 
 /// Somebody who is heard and cannot be understood.

@@ -118,6 +118,7 @@ impl Survey {
             before: &before,
             silent_secs: silent_secs(peer, around.now),
             era: around.era,
+            ended: around.ended,
             secs: around.secs,
             grace_secs: around.grace_secs,
         };
@@ -195,7 +196,7 @@ impl Survey {
             Fate::Stale(..) => Some(Conflict::Stale),
             Fate::Different(..) => Some(Conflict::Different),
             Fate::Missing => owner_of_reply(local, flow).map(|_| Conflict::Stray),
-            Fate::Covered | Fate::Expired | Fate::Right => None,
+            Fate::Covered | Fate::Expired | Fate::Right | Fate::Ended => None,
         };
         let (total, part) = match (fate, conflict) {
             (Fate::Expired, _) => (&mut self.foreseen.expired, &mut source.expired),
@@ -204,13 +205,14 @@ impl Survey {
                 (&mut self.foreseen.replace, &mut source.replace)
             }
             (Fate::Missing, None) => (&mut self.foreseen.create, &mut source.create),
-            (Fate::Covered | Fate::Right | Fate::Stale(..) | Fate::Different(..), None) => {
-                (&mut self.foreseen.already, &mut source.already)
-            }
+            (
+                Fate::Covered | Fate::Right | Fate::Ended | Fate::Stale(..) | Fate::Different(..),
+                None,
+            ) => (&mut self.foreseen.already, &mut source.already),
         };
         *total += 1;
         *part += 1;
-        if matches!(fate, Fate::Covered | Fate::Expired) {
+        if matches!(fate, Fate::Covered | Fate::Expired | Fate::Ended) {
             return;
         }
         self.needs.count(flow, rare, flow.is_nat());

@@ -90,6 +90,7 @@ impl Node {
             scrub_interval: 3600 * SECOND,
             grace: 180 * SECOND,
             tcp_liberal: true,
+            is_hot: false,
             writer_port_id: 7,
             keyring: None,
             role: Role::Standby,

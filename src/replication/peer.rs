@@ -87,7 +87,8 @@ pub struct Peer {
     paths: Vec<Path>,
     heard_at: Option<Instant>,
     told: Option<Told>,
-    told_at: Option<Instant>,
+    /// The run that told it, and when.
+    told_by: Option<(Epoch, Instant)>,
     claims: Claims,
     /// What we tell it of ourselves has changed then, and it has not answered a ping since.
     news_at: Option<Instant>,
@@ -118,7 +119,7 @@ impl Peer {
             paths,
             heard_at: None,
             told: None,
-            told_at: None,
+            told_by: None,
             claims: Claims::NONE,
             news_at: None,
             replica: None,
@@ -197,13 +198,25 @@ impl Peer {
     /// When its last ping came.
     #[must_use]
     pub fn told_at(&self) -> Option<Instant> {
-        self.told_at
+        self.told_by.map(|(_, at)| at)
+    }
+
+    /// True if its present run has told it: one that has restarted may be something else by now.
+    #[must_use]
+    pub fn has_told_since_restart(&self) -> bool {
+        let epoch = self.session.as_ref().map(|session| session.epoch);
+        epoch.is_some() && self.told_by.map(|(epoch, _)| epoch) == epoch
     }
 
     /// What it claimed in its last ping.
     #[must_use]
     pub fn claims(&self) -> &Claims {
         &self.claims
+    }
+
+    /// The replica of its flows, to follow its changes.
+    pub fn replica_mut(&mut self) -> Option<&mut Replica> {
+        self.replica.as_mut()
     }
 
     /// The replica of its flows, once there was a session.

@@ -106,6 +106,10 @@ impl Node {
             round: 0,
             era: 0,
             found_era: 0,
+            born: crate::cache::local::Origin::Own,
+            found: crate::cache::local::Origin::Own,
+            shares: false,
+            is_echo: false,
         };
         self.local.apply(&event, change, |_, _| true);
         self.replication.handle_change(now);

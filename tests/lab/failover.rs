@@ -13,7 +13,7 @@ use crate::harness::{Result, turn};
 pub(crate) const CONNECTIONS: usize = 120;
 /// How long connections get to come back: longer than the client's own timer waits.
 const RETURN: Duration = Duration::from_secs(8);
-const LIMIT: Duration = Duration::from_secs(15);
+pub(crate) const LIMIT: Duration = Duration::from_secs(15);
 
 /// A pair with keepalived, the first node active.
 pub(crate) struct Pair {
@@ -83,7 +83,7 @@ impl Pair {
 }
 
 #[track_caller]
-fn assert_all_alive(outcome: &Outcome, pair: &Pair) {
+pub(crate) fn assert_all_alive(outcome: &Outcome, pair: &Pair) {
     assert_eq!(
         outcome.alive,
         CONNECTIONS,

@@ -17,6 +17,7 @@ mod expectations;
 mod commit_options;
 mod failover;
 mod gate;
+mod hot;
 mod links;
 mod mirror;
 mod mix;

@@ -14,7 +14,7 @@ use ctsyncd::wire::header::Kind;
 use ctsyncd::wire::seal::{ClusterKey, Keyring};
 use ctsyncd::wire::{DATAGRAM_BYTES_MAX, Epoch, Header, Identity, Name, Record, Records, Versions};
 
-use crate::kernel::{Delivery, Kernel, PORT_ID, numbered, ordered};
+use crate::kernel::{Delivery, Kernel, Lives, PORT_ID, numbered, ordered};
 use crate::links::{InFlight, Links};
 use crate::release;
 use crate::rng::Rng;
@@ -39,6 +39,8 @@ pub(crate) struct Options {
     pub(crate) damage_percent: u32,
     /// The nodes share a cluster key.
     pub(crate) is_sealed: bool,
+    /// The nodes are in hot standby.
+    pub(crate) is_hot: bool,
     pub(crate) seed: u64,
 }
 
@@ -58,6 +60,7 @@ impl Default for Options {
             flows_max: 1000,
             damage_percent: 0,
             is_sealed: true,
+            is_hot: false,
             seed: 1,
         }
     }
@@ -120,6 +123,8 @@ pub(crate) struct Cluster {
     judged: u64,
     /// Steps since the world began.
     steps: u64,
+    /// The flows of `live_on`.
+    pub(crate) lives: Lives,
 }
 
 /// More steps than any life of a minute takes: a world that turns in circles.
@@ -156,6 +161,7 @@ impl Cluster {
             reconciled: Vec::new(),
             judged: 0,
             steps: 0,
+            lives: Lives::default(),
         };
         for node in 0..options.nodes {
             cluster.start(node);
@@ -217,6 +223,59 @@ impl Cluster {
                 .kernel
                 .churn(&mut self.rng, self.options.flows);
         }
+    }
+
+    /// Flows of a node are born, change and end, each with a life of its own.
+    pub(crate) fn live_on(&mut self, node: usize, times: u64) {
+        for _ in 0..times {
+            let Self { nodes, rng, lives, options, .. } = self;
+            nodes[node].kernel.live(rng, options.flows, lives);
+        }
+    }
+
+    /// The traffic goes through this node from now on.
+    pub(crate) fn route_to(&mut self, node: usize) {
+        for (at, held) in self.nodes.iter_mut().enumerate() {
+            held.kernel.carry_traffic(at == node);
+        }
+    }
+
+    /// An entry that a node's daemon made ends early.
+    pub(crate) fn expire_one(&mut self, node: usize) {
+        let Self { nodes, rng, .. } = self;
+        nodes[node].kernel.expire_one(rng);
+    }
+
+    /// A node's engine, which runs.
+    pub(crate) fn engine(&self, node: usize) -> &Engine {
+        self.nodes[node].engine.as_ref().expect("runs")
+    }
+
+    /// What this world is made from.
+    pub(crate) fn seed(&self) -> u64 {
+        self.options.seed
+    }
+
+    /// How many nodes there are.
+    pub(crate) fn nodes(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// A standby node reboots.
+    pub(crate) fn reboot_standby(&mut self, node: usize, active: usize) {
+        if node != active {
+            self.reboot(node);
+        }
+    }
+
+    /// The events that a node has not heard yet are lost.
+    pub(crate) fn overrun_nothing(&mut self, node: usize) {
+        self.nodes[node].kernel.lose_events();
+    }
+
+    /// True if a node's daemon runs.
+    pub(crate) fn runs(&self, node: usize) -> bool {
+        self.nodes[node].engine.is_some()
     }
 
     /// Cuts one direction of all links.
@@ -429,12 +488,12 @@ impl Cluster {
             if all_run && engine.local().tombstones() > 0 {
                 return Some(format!("fw{at} keeps tombstones that nobody waits for"));
             }
-            let local = local_table(engine);
-            if local != node.kernel.flows() {
+            if local_table(engine) != node.kernel.flows() {
                 return Some(format!(
                     "the local cache of fw{at} is not its kernel's table"
                 ));
             }
+            let local = told_table(engine);
             for (other_at, other) in self.nodes.iter().enumerate() {
                 let Some(other_engine) = other.engine.as_ref().filter(|_| other_at != at) else {
                     continue;
@@ -483,6 +542,7 @@ impl Cluster {
             scrub_interval: Duration::from_secs(60),
             grace: Duration::from_secs(180),
             tcp_liberal: true,
+            is_hot: self.options.is_hot,
             writer_port_id: PORT_ID,
             keyring: self.options.is_sealed.then(|| Keyring {
                 primary: cluster_key(),
@@ -534,6 +594,7 @@ impl Cluster {
         }
         for at in 0..self.nodes.len() {
             let node = &mut self.nodes[at];
+            node.kernel.age(self.now);
             let Some(engine) = &mut node.engine else {
                 continue;
             };
@@ -776,7 +837,7 @@ fn note_marker(
         if marked.len() == MARKED_MAX {
             marked.pop_front();
         }
-        marked.push_back(((header.session, header.number), local_table(engine)));
+        marked.push_back(((header.session, header.number), told_table(engine)));
     }
     has_marker
 }
@@ -808,6 +869,16 @@ fn damage(rng: &mut Rng, datagram: &mut Vec<u8>) {
 fn local_table(engine: &Engine) -> Table {
     let local = engine.local();
     let flows = (0..local.slots()).filter_map(|slot| local.flow(Slot(slot)));
+    flows.map(|flow| (ordered(&flow.key()), *flow)).collect()
+}
+
+/// What of it the peers hear of.
+fn told_table(engine: &Engine) -> Table {
+    let local = engine.local();
+    let flows = (0..local.slots()).map(Slot).filter_map(|slot| {
+        let flow = local.flow(slot)?;
+        local.replicates(slot).then_some(flow)
+    });
     flows.map(|flow| (ordered(&flow.key()), *flow)).collect()
 }
 

@@ -1,11 +1,15 @@
 //! A pretended kernel: a table, events out, listings that race with events, creates in.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
+use std::time::{Duration, Instant};
 
-use ctsyncd::ctnetlink::cta::{IPCTNL_MSG_CT_DELETE, IPCTNL_MSG_CT_GET};
+use ctsyncd::ctnetlink::attr::Attrs;
+use ctsyncd::ctnetlink::cta::{
+    CTA_MARK, CTA_STATUS, CTA_TIMEOUT, IPCTNL_MSG_CT_DELETE, IPCTNL_MSG_CT_GET, NLM_F_CREATE,
+};
 use ctsyncd::ctnetlink::decode::decode_event;
-use ctsyncd::ctnetlink::encode::{self, Ack};
+use ctsyncd::ctnetlink::encode::{self, Ack, Update};
 use ctsyncd::ctnetlink::message::{Message, MessageKind, messages};
 use ctsyncd::ctnetlink::request::{Answer, KernelRequest, Outcome, RequestDone};
 use ctsyncd::flow::{EventKind, Flow, FlowEvent, FlowKey, Present, Rare, Status, Tuple};
@@ -30,6 +34,12 @@ pub(crate) struct Kernel {
     lives: u32,
     /// Creates and deletes that a daemon has asked for.
     pub(crate) writes: u64,
+    /// Packets keep the entries alive; otherwise they end in time.
+    carries_traffic: bool,
+    /// When entries end if no packet comes: those that a daemon made, and those from when this
+    /// kernel carried traffic.
+    expires: BTreeMap<Key, Instant>,
+    now: Option<Instant>,
 }
 
 /// A listing under way: what it has read waits in a buffer while events go on.
@@ -83,6 +93,12 @@ impl Kernel {
         self.overrun = true;
     }
 
+    /// The event buffer was full for a while: what is in it is lost.
+    pub(crate) fn lose_events(&mut self) {
+        self.events.clear();
+        self.overrun = true;
+    }
+
     /// The first flow ends.
     pub(crate) fn end_first(&mut self) {
         if let Some(&key) = self.table.keys().next() {
@@ -96,6 +112,65 @@ impl Kernel {
         self.has_unseen = true;
         if let Some(listing) = &mut self.listing {
             listing.is_behind = true;
+        }
+    }
+
+    /// Time has passed: entries of a daemon's that no packet keeps alive end.
+    pub(crate) fn age(&mut self, now: Instant) {
+        self.now = Some(now);
+        if self.carries_traffic {
+            return;
+        }
+        let is_over = |(_, at): &(&Key, &Instant)| **at <= now;
+        let over: Vec<Key> = self.expires.iter().filter(is_over).map(|(key, _)| *key).collect();
+        for key in over {
+            self.end(key, 0);
+        }
+    }
+
+    /// From now on this kernel carries traffic, or does not.
+    pub(crate) fn carry_traffic(&mut self, carries_traffic: bool) {
+        if self.carries_traffic && !carries_traffic {
+            let left: Vec<(Key, u32)> = self.table.iter().map(|(key, flow)| (*key, flow.timeout_secs)).collect();
+            for (key, timeout_secs) in left {
+                self.expire(key, timeout_secs);
+            }
+        }
+        self.carries_traffic = carries_traffic;
+    }
+
+    /// An entry of a daemon's ends early.
+    pub(crate) fn expire_one(&mut self, rng: &mut Rng) {
+        let at = rng.below(self.expires.len() as u64 + 1) as usize;
+        if let Some(&key) = self.expires.keys().nth(at) {
+            self.end(key, 0);
+        }
+    }
+
+    /// Each flow that is born has a life of its own, which its mark tells.
+    pub(crate) fn live(&mut self, rng: &mut Rng, flows: u16, lives: &mut Lives) {
+        let flow = numbered(rng.below(u64::from(flows)) as u16);
+        let key = ordered(&flow.key());
+        match self.table.get_mut(&key) {
+            None => {
+                lives.born += 1;
+                let born = Flow {
+                    id: lives.born / 3,
+                    mark: lives.born << LIFE_SHIFT,
+                    ..flow
+                };
+                self.table.insert(key, born);
+                self.tell(EventKind::New, born, 0);
+            }
+            Some(held) if rng.percent(60) => {
+                held.mark = held.mark >> LIFE_SHIFT << LIFE_SHIFT | rng.below(4) as u32;
+                let held = *held;
+                self.tell(EventKind::Update, held, 0);
+            }
+            Some(held) => {
+                lives.ended.insert(held.mark >> LIFE_SHIFT);
+                self.end(key, 0);
+            }
         }
     }
 
@@ -133,6 +208,7 @@ impl Kernel {
     /// The node reboots: nothing is left.
     pub(crate) fn reboot(&mut self) {
         self.table.clear();
+        self.expires.clear();
         self.has_unseen = false;
         self.forget_daemon();
     }
@@ -169,6 +245,9 @@ impl Kernel {
                         MessageKind::Conntrack(IPCTNL_MSG_CT_GET) => Some(self.look_up(&message)),
                         MessageKind::Conntrack(IPCTNL_MSG_CT_DELETE) => {
                             self.delete(&message).err().map(Outcome::Refused)
+                        }
+                        _ if message.flags & NLM_F_CREATE == 0 => {
+                            self.update(&message).err().map(Outcome::Refused)
                         }
                         _ => self.create(&message).err().map(Outcome::Refused),
                     };
@@ -285,11 +364,56 @@ impl Kernel {
             ..event.flow
         };
         self.table.insert(ordered(&born.key()), born);
+        self.expire(ordered(&born.key()), born.timeout_secs);
         self.tell(EventKind::New, born, PORT_ID);
         Ok(())
     }
 
+    /// Changes what the message names: timeout, mark, status.
+    fn update(&mut self, message: &Message<'_>) -> Result<(), i32> {
+        self.writes += 1;
+        let is_it = |flow: &&Flow| {
+            let mut asked = Vec::new();
+            encode::update(&mut asked, message.seq, Ack::None, flow, Update::default());
+            // Behind the length and the flags, which the rest of the message changes.
+            message.bytes[8..].starts_with(&asked[8..])
+        };
+        let found = self.table.values().find(is_it);
+        let key = ordered(&found.ok_or(libc::ENOENT)?.key());
+        let held = self.table.get_mut(&key).expect("was just found");
+        // The header of nfnetlink is behind that of netlink.
+        for attr in Attrs::new(&message.bytes[20..]) {
+            let attr = attr.expect("the engine writes well-formed messages");
+            let value = attr.be32();
+            match attr.kind {
+                CTA_MARK => held.mark = value.expect("four bytes"),
+                CTA_TIMEOUT => held.timeout_secs = value.expect("four bytes"),
+                CTA_STATUS => {
+                    let status = Status(value.expect("four bytes"));
+                    let kept = held.status.0 & (Status::SEEN_REPLY | Status::ASSURED);
+                    if !status.has(kept) {
+                        return Err(libc::EBUSY);
+                    }
+                    held.status = status;
+                }
+                _ => {}
+            }
+        }
+        let held = *held;
+        self.expire(key, held.timeout_secs);
+        self.tell(EventKind::Update, held, PORT_ID);
+        Ok(())
+    }
+
+    fn expire(&mut self, key: Key, timeout_secs: u32) {
+        if let Some(now) = self.now {
+            let timeout = Duration::from_secs(u64::from(timeout_secs));
+            self.expires.insert(key, now + timeout);
+        }
+    }
+
     fn end(&mut self, key: Key, port_id: u32) {
+        self.expires.remove(&key);
         if let Some(flow) = self.table.remove(&key) {
             self.tell(EventKind::Destroy, flow, port_id);
         }
@@ -297,6 +421,23 @@ impl Kernel {
 
     fn tell(&mut self, kind: EventKind, flow: Flow, port_id: u32) {
         self.events.push_back(event(kind, flow, port_id));
+    }
+}
+
+/// Where the number of a life stands in the mark of its flow.
+const LIFE_SHIFT: u32 = 2;
+
+/// The lives of all flows of a cluster.
+#[derive(Debug, Default)]
+pub(crate) struct Lives {
+    born: u32,
+    ended: BTreeSet<u32>,
+}
+
+impl Lives {
+    /// True if the flow that has this mark has ended.
+    pub(crate) fn has_ended(&self, mark: u32) -> bool {
+        self.ended.contains(&(mark >> LIFE_SHIFT))
     }
 }
 

@@ -6,6 +6,7 @@
 //! named in the message and replays with `SEEDS=n..n+1`.
 
 mod cluster;
+mod hot;
 mod kernel;
 mod links;
 mod release;

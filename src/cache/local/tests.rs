@@ -15,6 +15,10 @@ const AT: Circumstances = Circumstances {
     round: 0,
     era: 1,
     found_era: 0,
+    born: Origin::Own,
+    found: Origin::Own,
+    shares: false,
+    is_echo: false,
 };
 
 fn event(kind: EventKind, number: u16, mark: u32) -> FlowEvent {

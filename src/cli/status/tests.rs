@@ -173,6 +173,7 @@ fn standby() -> Status {
         last_promotion: None,
         commit: None,
         gate: None,
+        hot: None,
     }
 }
 

@@ -66,6 +66,7 @@ impl Walk {
             before,
             silent_secs: silent_secs(peer, around.now),
             era: around.era,
+            ended: around.ended,
             secs: around.secs,
             grace_secs: around.grace_secs,
         };
@@ -96,7 +97,7 @@ impl Walk {
             }
             let (fate, left) = judge.fate(around.local, slot, flow);
             match fate {
-                Fate::Covered | Fate::Right => count.status.already += 1,
+                Fate::Covered | Fate::Right | Fate::Ended => count.status.already += 1,
                 Fate::Expired => count.status.expired += 1,
                 Fate::Missing if !around.room.take() => count.no_room += 1,
                 Fate::Missing => {
@@ -112,7 +113,7 @@ impl Walk {
                         .write(batch);
                 }
             }
-            if !matches!(fate, Fate::Covered | Fate::Expired) {
+            if !matches!(fate, Fate::Covered | Fate::Expired | Fate::Ended) {
                 // Which passes know without looking again.
                 let is_translated = match pass {
                     Pass::Translated => true,

@@ -56,6 +56,10 @@ impl Node {
             round: 0,
             era: 1,
             found_era: 0,
+            born: crate::cache::local::Origin::Own,
+            found: crate::cache::local::Origin::Own,
+            shares: false,
+            is_echo: false,
         };
         local.apply(&event, circumstances, |_, _| true);
         Self {

@@ -228,6 +228,7 @@ impl Peer {
         if holds(Rule::A6Answer) {
             session.owe_answer(ping.clock_micros, origin.link, carrying);
         }
+        self.told_by = Some((session.epoch, at.now));
         self.told = Some(Told {
             role: ping.role,
             term: ping.term,
@@ -236,7 +237,6 @@ impl Peer {
             lag_records: ping.lag_records,
             ready: ping.ready,
         });
-        self.told_at = Some(at.now);
         self.claims = ping.claims;
     }
 

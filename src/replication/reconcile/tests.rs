@@ -20,6 +20,10 @@ const AT: Change = Change {
     round: 0,
     era: 0,
     found_era: 0,
+    born: crate::cache::local::Origin::Own,
+    found: crate::cache::local::Origin::Own,
+    shares: false,
+    is_echo: false,
 };
 
 /// Both ends of a stream, and the time.

@@ -189,6 +189,10 @@ fn apply(local: &mut Local, event: &FlowEvent) {
         round: 0,
         era: 0,
         found_era: 0,
+        born: crate::cache::local::Origin::Own,
+        found: crate::cache::local::Origin::Own,
+        shares: false,
+        is_echo: false,
     };
     local.apply(event, at, |_, _| true);
 }

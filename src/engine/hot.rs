@@ -1,0 +1,701 @@
+//! The keeper of hot standby: the kernel holds what the peers that carry traffic track, all along,
+//! so that a promotion is a change of role.
+//!
+//! It follows keys, not changes: whatever happens to a flow in a replica, or to its copy in our
+//! kernel, makes it look at the key, at what the peers say now and at what the kernel has
+//! now, and `decide` what to do. So nothing depends on the order in which words arrive, and what
+//! was missed is found by a walk over everything. One write per flow is under way (`Writes`), the
+//! next waits for its event. Each step looks at a bounded number of keys and writes one batch.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use super::batch::{Batches, Writing};
+use super::mirror::Mirror;
+use super::restore::Failure;
+use super::status::Role;
+use crate::cache::local::Origin;
+use crate::cache::Secs;
+use crate::ctnetlink::encode::{self, Ack, Create, Helper, Update};
+use crate::ctnetlink::request::KernelRequest;
+use crate::flow::{Flow, FlowKey};
+use crate::replication::{PEERS_MAX, Peer};
+use crate::rules::{Rule, holds};
+
+mod answers;
+mod decide;
+mod sources;
+mod walk;
+mod writes;
+
+use decide::{Act, Held, Ours, decide};
+use sources::{ActiveSince, Sources, Standing};
+use walk::{Rearm, Walk};
+pub(super) use writes::{Awaits, Writes};
+
+/// Keys that a step looks at: well under a millisecond.
+const LOOKS_PER_STEP: u32 = 2_048;
+/// Flows that wait to be tried again; one more waits for the next walk.
+const LATER_MAX: usize = 1 << 14;
+/// After this long a refused flow is tried again: the end of whoever holds its tuple is on its way.
+const RETRY: Duration = Duration::from_millis(200);
+/// As often. After that it waits for the next walk.
+const RETRIES_MAX: u8 = 25;
+/// The kernel's table is full: after this long there may be room.
+const FULL_WAIT: Duration = Duration::from_secs(5);
+/// Work that has waited for this long is a backlog.
+const BACKLOG_AGE: Duration = Duration::from_secs(1);
+/// After a promotion what the peers do not carry any more becomes ours: long enough for a dead peer
+/// to be known as silent.
+const CLAIM_TIME: Duration = Duration::from_secs(10);
+
+/// Why a key is looked at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Cause {
+    /// Its copy in our kernel was changed, and not by us.
+    Changed,
+    /// Half of its timeout is over.
+    Rearm,
+    /// A walk has come by.
+    Walk,
+    /// A peer has told of it.
+    Told,
+    /// Its copy ended in our kernel, and not by us.
+    Ended,
+    /// A peer that carries traffic has ended it.
+    Gone,
+}
+
+impl Cause {
+    /// Of two causes the weightier one is kept.
+    fn weight(self) -> u8 {
+        self as u8
+    }
+}
+
+/// What a message to the kernel was for.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Purpose {
+    /// The deletion before a creation, which tells how it all went.
+    Clear,
+    Create(Attempt),
+    Update(FlowKey),
+    Delete(FlowKey),
+    /// See whether packets use a copy here before it is deleted.
+    Ask(FlowKey),
+    /// See what has the original tuple of a flow that was refused.
+    Look(Attempt),
+    /// See what has its reply tuple.
+    LookAtReply(Attempt),
+}
+
+/// A creation and how far it has got.
+#[derive(Clone, Copy, PartialEq, Debug)]
+struct Attempt {
+    key: FlowKey,
+    helper: Helper,
+    without_master: bool,
+    step: Step,
+    /// How often it has been put off.
+    retries: u8,
+}
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Step {
+    Create,
+    /// In the place of this entry.
+    Replace(Flow, Option<u32>),
+    Look,
+    LookAtReply,
+}
+
+impl Attempt {
+    fn new(key: FlowKey, step: Step, retries: u8) -> Self {
+        Self {
+            key,
+            retries,
+            helper: Helper::Restore,
+            without_master: false,
+            step,
+        }
+    }
+}
+
+/// A key to look at.
+#[derive(Clone, Copy, Debug)]
+struct Next {
+    key: FlowKey,
+    cause: Cause,
+    retries: u8,
+}
+
+impl Next {
+    fn new(key: FlowKey, cause: Cause) -> Self {
+        Self {
+            key,
+            cause,
+            retries: 0,
+        }
+    }
+}
+
+/// A flow to try again.
+#[derive(Clone, Copy, Debug)]
+struct Later {
+    due: Instant,
+    key: FlowKey,
+    cause: Cause,
+    retries: u8,
+    /// Only if the peer that has it has told its role after this.
+    told_after: Option<Instant>,
+}
+
+/// What it has done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct KeeperCounters {
+    pub(super) created: u64,
+    pub(super) updated: u64,
+    pub(super) replaced: u64,
+    pub(super) deleted: u64,
+    pub(super) rearmed: u64,
+    pub(super) adopted: u64,
+    pub(super) claimed: u64,
+    pub(super) without_helper: u64,
+    pub(super) walks: u64,
+}
+
+/// The keeper.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    is_on: bool,
+    batches: Batches<Purpose>,
+    again: VecDeque<Attempt>,
+    later: VecDeque<Later>,
+    /// Copies that their owner has ended and that no packet uses here.
+    unused: VecDeque<FlowKey>,
+    walk: Option<Walk>,
+    walk_due: Option<Instant>,
+    rearm: Rearm,
+    sources: Sources,
+    active_since: ActiveSince,
+    claims_until: Option<Instant>,
+    has_kept: bool,
+    demoted_at: Option<Instant>,
+    full_until: Option<Instant>,
+    busy_since: Option<Instant>,
+    refused: BTreeMap<Failure, u64>,
+    pub(super) counters: KeeperCounters,
+    has_changed: bool,
+    wants_listing: bool,
+}
+
+/// What the keeper needs of the engine.
+#[derive(Debug)]
+pub(super) struct KeepAround<'a> {
+    pub(super) mirror: &'a mut Mirror,
+    pub(super) peers: &'a mut [Peer],
+    pub(super) role: Role,
+    pub(super) since_term: u64,
+    pub(super) now: Instant,
+    pub(super) secs: Secs,
+    pub(super) listeners: u8,
+    pub(super) grace_secs: u32,
+}
+
+impl Keeper {
+    pub(super) fn new(is_on: bool, now: Instant) -> Self {
+        Self {
+            is_on,
+            batches: Batches::new(),
+            again: VecDeque::new(),
+            later: VecDeque::new(),
+            unused: VecDeque::new(),
+            walk: None,
+            walk_due: None,
+            rearm: Rearm::new(now),
+            sources: Sources::default(),
+            active_since: [None; PEERS_MAX],
+            claims_until: None,
+            has_kept: false,
+            demoted_at: None,
+            full_until: None,
+            busy_since: None,
+            refused: BTreeMap::new(),
+            counters: KeeperCounters::default(),
+            has_changed: false,
+            wants_listing: false,
+        }
+    }
+
+    /// True once after something has changed that the peers must hear of.
+    pub(super) fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.has_changed)
+    }
+
+    /// True once after the outcome of writes was lost.
+    pub(super) fn take_wants_listing(&mut self) -> bool {
+        std::mem::take(&mut self.wants_listing)
+    }
+
+    /// Looks at the peers anew; a change among them is worth a walk. Cheap: a few comparisons.
+    pub(super) fn look_at_peers(&mut self, around: &mut KeepAround<'_>) {
+        if !self.is_on {
+            return;
+        }
+        for replica in around.peers.iter_mut().filter_map(Peer::replica_mut) {
+            replica.changes_mut().follow();
+        }
+        around.mirror.local.changes_mut().follow();
+        let look = sources::Look {
+            now: around.now,
+            role: around.role,
+            since_term: around.since_term,
+        };
+        let sources = Sources::new(around.peers, &mut self.active_since, look);
+        if sources != self.sources {
+            self.has_kept &= !sources.has_more_than(&self.sources);
+            self.sources = sources;
+            self.walk_due = Some(around.now);
+        }
+        let is_active = around.role != Role::Standby;
+        let finds_own = is_active && !sources.has_living();
+        around.mirror.set_hot(finds_own, is_active);
+        if self.claims_until.is_some_and(|until| until <= around.now) {
+            self.claims_until = None;
+        }
+    }
+
+    /// This node has been promoted: what the peers do not carry any more is ours.
+    pub(super) fn on_promoted(&mut self, now: Instant) {
+        self.claims_until = Some(now + CLAIM_TIME);
+        self.demoted_at = None;
+        self.walk_due = Some(now);
+    }
+
+    /// This node has been demoted: what it tracked itself goes stale.
+    pub(super) fn on_demoted(&mut self, now: Instant) {
+        self.claims_until = None;
+        self.demoted_at = Some(now);
+        self.has_kept = false;
+        self.walk_due = Some(now);
+    }
+
+    /// A listing of the kernel's table is complete: what it found is to be looked at.
+    pub(super) fn on_listing(&mut self, now: Instant) {
+        if self.is_on {
+            self.walk_due.get_or_insert(now);
+        }
+    }
+
+    /// True while there is something to write or to look at without waiting for the kernel or
+    /// for a time.
+    pub(super) fn is_hungry(&self, mirror: &Mirror, peers: &[Peer]) -> bool {
+        self.is_on && self.may_write(mirror) && self.has_work(mirror, peers)
+    }
+
+    fn may_write(&self, mirror: &Mirror) -> bool {
+        self.batches.has_room() && mirror.writes.has_room() && mirror.is_complete()
+    }
+
+    fn has_work(&self, mirror: &Mirror, peers: &[Peer]) -> bool {
+        let has_changes = |peer: &Peer| {
+            let replica = peer.replica();
+            replica.is_some_and(|replica| !replica.changes().is_empty())
+        };
+        !self.again.is_empty()
+            || !self.unused.is_empty()
+            || mirror.writes.has_stirred()
+            || !mirror.local.changes().is_empty()
+            || peers.iter().any(has_changes)
+            || self.walk.is_some()
+    }
+
+    /// When something is due without input.
+    pub(super) fn poll_timeout(&self, mirror: &Mirror) -> Option<Instant> {
+        if !self.is_on || !self.may_write(mirror) {
+            return None;
+        }
+        let later = self.later.front().map(|later| later.due);
+        [later, self.walk_due, Some(self.rearm.due())]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Writes the next batch into `out`.
+    pub(super) fn next_batch(
+        &mut self,
+        around: &mut KeepAround<'_>,
+        next_seq: &mut u32,
+        out: &mut Vec<u8>,
+    ) -> Option<KernelRequest> {
+        if !self.is_on || !self.may_write(around.mirror) {
+            return None;
+        }
+        let mut batch = self.batches.begin(out, next_seq);
+        let mut budget = LOOKS_PER_STEP;
+        while batch.room() >= 2 && around.mirror.writes.has_room() {
+            let Some(attempt) = self.again.pop_front() else {
+                break;
+            };
+            self.try_again(attempt, around, &mut batch);
+        }
+        while batch.room() >= 2 && around.mirror.writes.has_room() {
+            let Some(key) = self.unused.pop_front() else {
+                break;
+            };
+            let hash = around.mirror.local.hash_key().of_key(&key);
+            if !around.mirror.writes.stir(hash, &key, Cause::Gone) {
+                self.delete(key, hash, around, &mut batch);
+            }
+        }
+        while budget > 0 && batch.room() >= 2 && around.mirror.writes.has_room() {
+            let Some(next) = self.next_key(around, &mut budget) else {
+                break;
+            };
+            self.look(next, around, &mut batch);
+        }
+        let request = self.batches.send(batch);
+        let is_busy = request.is_some() || self.has_work(around.mirror, around.peers);
+        if !is_busy && around.mirror.writes.len() == 0 {
+            self.busy_since = None;
+        } else {
+            self.busy_since.get_or_insert(around.now);
+        }
+        request
+    }
+
+    /// The next key to look at, the most urgent first.
+    fn next_key(
+        &mut self,
+        around: &mut KeepAround<'_>,
+        budget: &mut u32,
+    ) -> Option<Next> {
+        *budget -= 1;
+        if let Some(later) = self.take_due(around) {
+            return Some(later);
+        }
+        if let Some((key, cause)) = around.mirror.writes.pop_stirred() {
+            return Some(Next::new(key, cause));
+        }
+        let changes = around.mirror.local.changes_mut();
+        if changes.take_overflowed() {
+            (self.walk_due, self.has_kept) = (Some(around.now), false);
+        }
+        if let Some(change) = changes.pop() {
+            let cause = if change.is_end {
+                Cause::Ended
+            } else {
+                Cause::Changed
+            };
+            return Some(Next::new(change.key, cause));
+        }
+        for (at, peer) in around.peers.iter_mut().enumerate().take(PEERS_MAX) {
+            let standing = self.sources.standing(at);
+            let Some(replica) = peer.replica_mut() else {
+                continue;
+            };
+            if replica.changes_mut().take_overflowed() && standing != Standing::None {
+                (self.walk_due, self.has_kept) = (Some(around.now), false);
+            }
+            while let Some(change) = replica.changes_mut().pop() {
+                match (change.is_end, standing) {
+                    (true, Standing::Living) => return Some(Next::new(change.key, Cause::Gone)),
+                    (true, _) if !holds(Rule::HotStandbyEnds) => {
+                        return Some(Next::new(change.key, Cause::Gone));
+                    }
+                    // The word of one that carries no traffic ends nothing here.
+                    (true, Standing::Lost | Standing::None) | (false, Standing::None) => {}
+                    (false, Standing::Living | Standing::Lost) => {
+                        return Some(Next::new(change.key, Cause::Told));
+                    }
+                }
+            }
+        }
+        let walked = self.next_of_walk(around, budget);
+        walked.map(|key| Next::new(key, Cause::Walk)).or_else(|| {
+            let key = self.rearm.next(around, budget);
+            key.map(|key| Next::new(key, Cause::Rearm))
+        })
+    }
+
+    /// A flow whose time to be tried again has come.
+    fn take_due(&mut self, around: &KeepAround<'_>) -> Option<Next> {
+        let later = *self.later.front().filter(|later| later.due <= around.now)?;
+        self.later.pop_front();
+        let next = Next {
+            key: later.key,
+            cause: later.cause,
+            retries: later.retries,
+        };
+        let Some(after) = later.told_after else {
+            return Some(next);
+        };
+        let (peer, _) = self.want(&later.key, around)?;
+        if peer.told_at() > Some(after) {
+            return Some(Next {
+                cause: Cause::Told,
+                ..next
+            });
+        }
+        self.later.push_back(Later {
+            due: around.now + RETRY,
+            ..later
+        });
+        None
+    }
+
+    fn want<'a>(
+        &self,
+        key: &FlowKey,
+        around: &'a KeepAround<'_>,
+    ) -> Option<(&'a Peer, decide::Want<'a>)> {
+        let KeepAround {
+            now,
+            secs,
+            grace_secs,
+            ..
+        } = *around;
+        self.sources.want(around.peers, key, now, secs, grace_secs)
+    }
+
+    fn ours(&self, around: &KeepAround<'_>) -> Ours {
+        Ours {
+            is_active: around.role != Role::Standby,
+            claims: self.claims_until.is_some() && around.role == Role::Active,
+            may_purge: self.sources.may_purge(around.peers) && around.mirror.is_whole(),
+        }
+    }
+
+    /// Looks at one flow and does what is to be done.
+    fn look(
+        &mut self,
+        next: Next,
+        around: &mut KeepAround<'_>,
+        batch: &mut Writing<'_, Purpose>,
+    ) {
+        let Next {
+            key,
+            cause,
+            retries,
+        } = next;
+        let hash = around.mirror.local.hash_key().of_key(&key);
+        if around.mirror.writes.stir(hash, &key, cause) {
+            return;
+        }
+        for _ in 0..2 {
+            let act = self.act(&key, cause, around);
+            match act {
+                Act::Nothing => return,
+                Act::Adopt => {
+                    self.counters.adopted += 1;
+                    self.set_origin(&key, Origin::Derived, around);
+                    // What of it differs is looked at now.
+                    continue;
+                }
+                Act::Claim => {
+                    self.counters.claimed += 1;
+                    return self.set_origin(&key, Origin::Own, around);
+                }
+                Act::Create if self.must_wait(key, cause, around) => return,
+                Act::Create => {
+                    let attempt = Attempt::new(key, Step::Create, retries);
+                    return self.create(attempt, hash, around, batch);
+                }
+                Act::Replace => {
+                    let Some(held) = self.held_flow(&key, around) else {
+                        return;
+                    };
+                    let attempt = Attempt::new(key, Step::Replace(held, None), retries);
+                    return self.create(attempt, hash, around, batch);
+                }
+                Act::Update(update) => {
+                    if cause == Cause::Rearm {
+                        self.counters.rearmed += 1;
+                    }
+                    return Self::update(key, update, hash, around, batch);
+                }
+                Act::Delete => return self.delete(key, hash, around, batch),
+                Act::Ask => {
+                    let Some(held) = self.held_flow(&key, around) else {
+                        return;
+                    };
+                    around.mirror.writes.begin(hash, key, Awaits::End);
+                    return batch.push(Purpose::Ask(key), |out, seq| {
+                        encode::get(out, seq, Ack::None, &held);
+                    });
+                }
+            }
+        }
+    }
+
+    fn act(&self, key: &FlowKey, cause: Cause, around: &KeepAround<'_>) -> Act {
+        let local = &around.mirror.local;
+        let want = self.want(key, around).map(|(_, want)| want);
+        let slot = local.find(key);
+        let held = slot.and_then(|slot| {
+            Some(Held {
+                flow: local.flow(slot)?,
+                rare: local.rare(slot),
+                origin: local.origin(slot),
+                is_fresh: local.is_fresh(slot, around.mirror.era()),
+                is_told: local.replicates(slot),
+                left_secs: local.timeout_left(slot, around.secs),
+            })
+        });
+        if want.is_none() && held.is_none() {
+            return Act::Nothing;
+        }
+        let has = |peer: &Peer| peer.replica().is_some_and(|replica| replica.find(key).is_some());
+        let is_nowhere = want.is_none() && !around.peers.iter().any(has);
+        decide(
+            want.as_ref(),
+            held.as_ref(),
+            cause,
+            self.ours(around),
+            is_nowhere,
+        )
+    }
+
+    /// A creation that has to wait: the kernel is full; or nobody has just told the flow, and this
+    /// node is active: it may have ended under our own eyes, and whether its peer still carries
+    /// traffic shows when that tells its role.
+    fn must_wait(&mut self, key: FlowKey, cause: Cause, around: &KeepAround<'_>) -> bool {
+        if let Some(until) = self.full_until {
+            if around.now < until {
+                self.walk_due = Some(self.walk_due.map_or(until, |due| due.min(until)));
+                return true;
+            }
+            self.full_until = None;
+        }
+        if cause == Cause::Ended && !holds(Rule::HotExpired) {
+            return true;
+        }
+        if cause != Cause::Told && around.role != Role::Standby {
+            self.try_later(Later {
+                due: around.now + RETRY,
+                key,
+                cause,
+                retries: 0,
+                // What was on its way when the flow ended is no news.
+                told_after: Some(around.now + RETRY),
+            });
+            return true;
+        }
+        false
+    }
+
+    fn try_later(&mut self, later: Later) {
+        if self.later.len() < LATER_MAX {
+            self.later.push_back(later);
+        } else {
+            self.walk_due.get_or_insert(later.due);
+        }
+    }
+
+    fn held_flow(&self, key: &FlowKey, around: &KeepAround<'_>) -> Option<Flow> {
+        let local = &around.mirror.local;
+        local.find(key).and_then(|slot| local.flow(slot).copied())
+    }
+
+    fn set_origin(&mut self, key: &FlowKey, origin: Origin, around: &mut KeepAround<'_>) {
+        let Some(slot) = around.mirror.local.find(key) else {
+            return;
+        };
+        let (secs, listeners) = (around.secs, around.listeners);
+        self.has_changed |= around.mirror.set_origin(slot, origin, secs, listeners);
+    }
+
+    fn create(
+        &mut self,
+        attempt: Attempt,
+        hash: u64,
+        around: &mut KeepAround<'_>,
+        batch: &mut Writing<'_, Purpose>,
+    ) {
+        let Some((_, want)) = self.want(&attempt.key, around) else {
+            return;
+        };
+        let (flow, mut rare) = (*want.flow, want.rare.copied().unwrap_or_default());
+        let how = Create {
+            timeout_secs: want.timeout_secs,
+            helper: attempt.helper,
+        };
+        if attempt.without_master {
+            rare.master = None;
+        }
+        around.mirror.writes.begin(hash, attempt.key, Awaits::Birth);
+        if let Step::Replace(blocker, id) = attempt.step {
+            batch.push(Purpose::Clear, |out, seq| {
+                encode::delete(out, seq, Ack::None, &blocker, id);
+            });
+        }
+        batch.push(Purpose::Create(attempt), |out, seq| {
+            encode::create(out, seq, Ack::None, &flow, &rare, how);
+        });
+    }
+
+    fn update(
+        key: FlowKey,
+        update: Update,
+        hash: u64,
+        around: &mut KeepAround<'_>,
+        batch: &mut Writing<'_, Purpose>,
+    ) {
+        let local = &around.mirror.local;
+        let Some(flow) = local.find(&key).and_then(|slot| local.flow(slot).copied()) else {
+            return;
+        };
+        around.mirror.writes.begin(hash, key, Awaits::Change);
+        batch.push(Purpose::Update(key), |out, seq| {
+            encode::update(out, seq, Ack::None, &flow, update);
+        });
+    }
+
+    fn delete(
+        &mut self,
+        key: FlowKey,
+        hash: u64,
+        around: &mut KeepAround<'_>,
+        batch: &mut Writing<'_, Purpose>,
+    ) {
+        let Some(held) = self.held_flow(&key, around) else {
+            return;
+        };
+        around.mirror.writes.begin(hash, key, Awaits::End);
+        batch.push(Purpose::Delete(key), |out, seq| {
+            encode::delete(out, seq, Ack::None, &held, None);
+        });
+    }
+
+    /// Goes on with a creation that was refused.
+    fn try_again(
+        &mut self,
+        attempt: Attempt,
+        around: &mut KeepAround<'_>,
+        batch: &mut Writing<'_, Purpose>,
+    ) {
+        let hash = around.mirror.local.hash_key().of_key(&attempt.key);
+        let Some((_, want)) = self.want(&attempt.key, around) else {
+            return around.mirror.writes.remove(hash, &attempt.key);
+        };
+        let flow = *want.flow;
+        // It stays the write that it is.
+        around.mirror.writes.remove(hash, &attempt.key);
+        match attempt.step {
+            Step::Create | Step::Replace(..) => self.create(attempt, hash, around, batch),
+            Step::Look => {
+                around.mirror.writes.begin(hash, attempt.key, Awaits::Birth);
+                batch.push(Purpose::Look(attempt), |out, seq| {
+                    encode::get(out, seq, Ack::None, &flow);
+                });
+            }
+            Step::LookAtReply => {
+                around.mirror.writes.begin(hash, attempt.key, Awaits::Birth);
+                batch.push(Purpose::LookAtReply(attempt), |out, seq| {
+                    encode::get_by_reply(out, seq, Ack::None, &flow);
+                });
+            }
+        }
+    }
+}

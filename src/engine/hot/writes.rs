@@ -1,0 +1,158 @@
+//! What the keeper has asked of the kernel and not seen done: one write per flow at a time.
+//!
+//! A write is over when the kernel has acknowledged it and its event, which the kernel stamps with
+//! our writer's port id, has been seen: from then on the local cache tells how things are, in
+//! whatever order the two arrive. What happens to the flow meanwhile is looked at afterwards. And
+//! because every write waits for its event, our own writes never overrun the event socket.
+
+use std::collections::VecDeque;
+
+use hashbrown::HashTable;
+
+use super::Cause;
+use crate::flow::{EventKind, FlowKey};
+
+/// Writes under way: an eighth of the events for which the default buffer has room.
+const WRITES_MAX: usize = 3_072;
+
+/// The event that shows a write.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::engine) enum Awaits {
+    /// That of a creation.
+    Birth,
+    /// That of an update.
+    Change,
+    /// That of a deletion.
+    End,
+}
+
+/// A write under way.
+#[derive(Clone, Copy, Debug)]
+struct Write {
+    hash: u64,
+    key: FlowKey,
+    awaits: Awaits,
+    is_seen: bool,
+    /// Acknowledged, or nobody knows; in this round of listings.
+    acked: Option<u8>,
+    /// Something has happened to the flow meanwhile.
+    stirred: Option<Cause>,
+}
+
+/// The writes under way.
+#[derive(Debug, Default)]
+pub(in crate::engine) struct Writes {
+    table: HashTable<Write>,
+    stirred: VecDeque<(FlowKey, Cause)>,
+}
+
+impl Writes {
+    pub(super) fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.table.len() < WRITES_MAX
+    }
+
+    /// True if something happened to flows whose writes are over.
+    pub(super) fn has_stirred(&self) -> bool {
+        !self.stirred.is_empty()
+    }
+
+    /// A flow to which something happened while it was written.
+    pub(super) fn pop_stirred(&mut self) -> Option<(FlowKey, Cause)> {
+        self.stirred.pop_front()
+    }
+
+    /// A write goes out; the flow must have none under way.
+    pub(super) fn begin(&mut self, hash: u64, key: FlowKey, awaits: Awaits) {
+        let write = Write {
+            hash,
+            key,
+            awaits,
+            is_seen: false,
+            acked: None,
+            stirred: None,
+        };
+        debug_assert!(self.find(hash, &key).is_none(), "one write per flow");
+        self.table.insert_unique(hash, write, |write| write.hash);
+    }
+
+    /// True if the flow is being written; what happened is remembered until that is over.
+    pub(super) fn stir(&mut self, hash: u64, key: &FlowKey, cause: Cause) -> bool {
+        let Some(write) = self.find_mut(hash, key) else {
+            return false;
+        };
+        let is_weightier = write.stirred.is_none_or(|held| held.weight() < cause.weight());
+        if is_weightier {
+            write.stirred = Some(cause);
+        }
+        true
+    }
+
+    /// An event of our own port id. True if it is of a write under way.
+    pub(in crate::engine) fn on_event(&mut self, hash: u64, key: &FlowKey, kind: EventKind) -> bool {
+        let Some(write) = self.find_mut(hash, key) else {
+            return false;
+        };
+        write.is_seen |= match write.awaits {
+            Awaits::Birth => kind == EventKind::New,
+            Awaits::Change => kind == EventKind::Update,
+            Awaits::End => kind == EventKind::Destroy,
+        };
+        if write.is_seen && write.acked.is_some() {
+            self.remove(hash, key);
+        }
+        true
+    }
+
+    /// True if the flow is being created.
+    pub(in crate::engine) fn creates(&self, hash: u64, key: &FlowKey) -> bool {
+        let write = self.find(hash, key);
+        write.is_some_and(|write| write.awaits == Awaits::Birth)
+    }
+
+    /// The kernel has done a write, or nobody knows whether it has: then the next listing tells.
+    pub(super) fn on_done(&mut self, hash: u64, key: &FlowKey, round: u8) {
+        let Some(write) = self.find_mut(hash, key) else {
+            return;
+        };
+        write.acked = Some(round);
+        if write.is_seen {
+            self.remove(hash, key);
+        }
+    }
+
+    /// The kernel has refused a write, or its answer is all there is.
+    pub(super) fn remove(&mut self, hash: u64, key: &FlowKey) {
+        let is_it = |write: &Write| write.key == *key;
+        if let Ok(found) = self.table.find_entry(hash, is_it) {
+            let (write, _) = found.remove();
+            self.stirred
+                .extend(write.stirred.map(|cause| (write.key, cause)));
+        }
+    }
+
+    /// A listing is complete: writes that were over before it began, and whose events have not
+    /// come, will not be told by an event any more. The listing has told.
+    pub(in crate::engine) fn on_listing(&mut self, round: u8) {
+        let stirred = &mut self.stirred;
+        self.table.retain(|write| {
+            let is_over = write.acked.is_some_and(|acked| acked != round);
+            if is_over {
+                stirred.push_back((write.key, write.stirred.unwrap_or(Cause::Walk)));
+            }
+            !is_over
+        });
+    }
+
+    fn find(&self, hash: u64, key: &FlowKey) -> Option<&Write> {
+        self.table.find(hash, |write| write.key == *key)
+    }
+
+    fn find_mut(&mut self, hash: u64, key: &FlowKey) -> Option<&mut Write> {
+        self.table.find_mut(hash, |write| write.key == *key)
+    }
+}
+
