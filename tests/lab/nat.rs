@@ -73,6 +73,8 @@ table inet firewall {
         meta l4proto icmp ct original ip daddr 198.51.100.10 snat ip to 198.51.100.1
         meta l4proto icmp ct original ip daddr 198.51.100.77 snat ip to 198.51.100.1 random
         meta l4proto icmp ct original ip daddr 198.51.100.78 masquerade
+        meta l4proto { gre, esp } ct original ip daddr 198.51.100.10 snat ip to 198.51.100.1
+        meta l4proto { gre, esp } ct original ip6 daddr 2001:db8:2::10 snat ip6 to 2001:db8:2::1
         icmpv6 type echo-request ct original ip6 daddr 2001:db8:2::10 snat ip6 to 2001:db8:2::1
         icmpv6 type echo-request ct original ip6 daddr 2001:db8:2::77 snat ip6 to 2001:db8:2::1 random
         icmpv6 type echo-request ct original ip6 daddr 2001:db8:2::78 masquerade
@@ -209,6 +211,12 @@ const ECHOES: [Case; 4] = [
     outwards("DNAT and masquerade", NOBODY[2], 0, 0, OUTSIDE, Port::Same),
 ];
 
+/// Protocols without ports: one flow between two addresses.
+const PLAIN: [Case; 2] = [
+    outwards("SNAT", SERVER, 0, 0, OUTSIDE, Port::Same),
+    outwards("DNAT", NOBODY[0], 0, 0, CLIENT, Port::Same),
+];
+
 const fn outwards(
     name: &'static str,
     target: [&'static str; 2],
@@ -268,11 +276,17 @@ fn translated_flows_of_every_kind_go_on_through_a_failover_and_back() -> Result<
         (Speech::Tcp, &PORTS[..]),
         (Speech::Udp, &PORTS),
         (Speech::Echo, &ECHOES),
+        (Speech::Gre, &PLAIN),
+        (Speech::Esp, &PLAIN),
     ] {
         for case in cases {
             for family in 0..2 {
                 // One of them hears from its caller first after the failover, one from its callee.
-                for first in [End::Caller, End::Callee] {
+                for first in [End::Callee, End::Caller] {
+                    let is_one_flow = matches!(speech, Speech::Gre | Speech::Esp);
+                    if is_one_flow && first == End::Caller {
+                        continue;
+                    }
                     let name = format!(
                         "{speech:?}, IPv{}, {}, {first:?} first",
                         [4, 6][family],

@@ -18,6 +18,10 @@ const AGAIN: Duration = Duration::from_millis(700);
 /// Types of ICMP messages: request and reply.
 const ECHO: (u8, u8) = (8, 0);
 const ECHO_V6: (u8, u8) = (128, 129);
+/// Number, and a header: of RFC 2784 without options and for IPv4; a security parameters index and
+/// a sequence number.
+const GRE: (i32, &[u8]) = (47, &[0, 0, 8, 0]);
+const ESP: (i32, &[u8]) = (50, &[0, 0, 16, 1, 0, 0, 0, 1]);
 const ICMP_HEADER: usize = 8;
 
 /// What is spoken.
@@ -26,6 +30,10 @@ pub(crate) enum Speech {
     Tcp,
     Udp,
     Echo,
+    /// A tunnel, of version 0 and without a key.
+    Gre,
+    /// A protocol of which the kernel sees the addresses only.
+    Esp,
 }
 
 /// Who says a word.
@@ -59,6 +67,12 @@ enum Sockets {
         callee: UdpSocket,
         types: (u8, u8),
     },
+    /// Raw sockets of one protocol, and what precedes a word.
+    Raw {
+        caller: UdpSocket,
+        callee: UdpSocket,
+        header: &'static [u8],
+    },
 }
 
 impl Talk {
@@ -85,10 +99,14 @@ impl Talk {
                 caller: caller.with(move || ping(from, target))?,
                 types: if from.is_ipv4() { ECHO } else { ECHO_V6 },
             },
+            Speech::Gre => raws((caller, from), callee, listen, target, GRE)?,
+            Speech::Esp => raws((caller, from), callee, listen, target, ESP)?,
         };
         let seen = match &sockets {
             Sockets::Stream { callee, .. } => callee.peer_addr()?,
-            Sockets::Datagrams { .. } | Sockets::Echo { .. } => SocketAddr::new(from, 0),
+            Sockets::Datagrams { .. } | Sockets::Echo { .. } | Sockets::Raw { .. } => {
+                SocketAddr::new(from, 0)
+            }
         };
         let mut talk = Self { sockets, seen };
         talk.seen = talk.say(End::Caller)?;
@@ -105,13 +123,14 @@ impl Talk {
         self.seen
     }
 
-    /// The caller's own port, or id of its echo requests.
+    /// The caller's own port, or id of its echo requests; 0 where there is neither.
     pub(crate) fn caller_port(&self) -> Result<u16> {
         let address = match &self.sockets {
             Sockets::Stream { caller, .. } => caller.local_addr()?,
             Sockets::Datagrams { caller, .. } | Sockets::Echo { caller, .. } => {
                 caller.local_addr()?
             }
+            Sockets::Raw { .. } => return Ok(0),
         };
         Ok(address.port())
     }
@@ -185,6 +204,27 @@ impl Talk {
                     }
                 }
             }
+            Sockets::Raw {
+                caller,
+                callee,
+                header,
+            } => {
+                let message = [*header, word.as_bytes()].concat();
+                let (from, to) = match end {
+                    End::Caller => (caller, callee),
+                    End::Callee => (callee, caller),
+                };
+                let (is_v4, seen) = (self.seen.is_ipv4(), self.seen);
+                let send = || match end {
+                    End::Caller => from.send(&message),
+                    End::Callee => from.send_to(&message, SocketAddr::new(seen.ip(), 0)),
+                };
+                hear(to, send, |heard, from| {
+                    let heard = if is_v4 { without_ip(heard)? } else { heard };
+                    let of_callee = end == End::Callee;
+                    (heard == message).then(|| if of_callee { seen } else { plain(from) })
+                })
+            }
         };
         said.with_context(|| format!("a word of the {end:?} does not arrive"))
     }
@@ -241,6 +281,35 @@ fn hear(
         }
     }
     bail!("not within {PATIENCE:?}")
+}
+
+fn raws(
+    (caller, from): (&Namespace, IpAddr),
+    callee: &Namespace,
+    listen: SocketAddr,
+    target: SocketAddr,
+    (number, header): (i32, &'static [u8]),
+) -> Result<Sockets> {
+    let open = move |at: IpAddr| -> Result<UdpSocket> {
+        let domain = Domain::for_address(SocketAddr::new(at, 0));
+        let socket = Socket::new(domain, Type::RAW, Some(Protocol::from(number)))?;
+        socket.bind(&SocketAddr::new(at, 0).into())?;
+        Ok(socket.into())
+    };
+    Ok(Sockets::Raw {
+        callee: callee.with(move || open(listen.ip()))?,
+        caller: caller.with(move || {
+            let socket = open(from)?;
+            socket.connect(plain(target))?;
+            Ok(socket)
+        })?,
+        header,
+    })
+}
+
+/// The address without a port.
+fn plain(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip(), 0)
 }
 
 fn datagrams(listen: SocketAddr) -> Result<UdpSocket> {
