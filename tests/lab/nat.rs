@@ -3,6 +3,7 @@
 //! The standby's rules translate nothing and accept nothing new: a packet passes there only within a
 //! flow that the commit restored, and is translated only as that flow says.
 
+mod sctp;
 mod talk;
 
 use std::net::{IpAddr, SocketAddr};
@@ -44,32 +45,32 @@ table inet firewall {
     }
     chain before {
         type nat hook prerouting priority dstnat;
-        meta l4proto { tcp, udp } th dport 7004 dnat ip to 198.51.100.10:7104
-        meta l4proto { tcp, udp } th dport 7004 dnat ip6 to [2001:db8:2::10]:7104
-        meta l4proto { tcp, udp } th dport 7005 dnat ip to 198.51.100.10
-        meta l4proto { tcp, udp } th dport 7005 dnat ip6 to 2001:db8:2::10
-        meta l4proto { tcp, udp } th dport 7006 dnat ip to 198.51.100.10:7106
-        meta l4proto { tcp, udp } th dport 7006 dnat ip6 to [2001:db8:2::10]:7106
-        iifname "eth1" meta l4proto { tcp, udp } th dport 7007 dnat ip to 192.0.2.10:7107
-        iifname "eth1" meta l4proto { tcp, udp } th dport 7007 dnat ip6 to [2001:db8:1::10]:7107
-        iifname "eth1" meta l4proto { tcp, udp } th dport 7009 dnat ip to 192.0.2.10:7109
-        iifname "eth1" meta l4proto { tcp, udp } th dport 7009 dnat ip6 to [2001:db8:1::10]:7109
+        meta l4proto { tcp, udp, udplite, sctp } th dport 7004 dnat ip to 198.51.100.10:7104
+        meta l4proto { tcp, udp, udplite, sctp } th dport 7004 dnat ip6 to [2001:db8:2::10]:7104
+        meta l4proto { tcp, udp, udplite, sctp } th dport 7005 dnat ip to 198.51.100.10
+        meta l4proto { tcp, udp, udplite, sctp } th dport 7005 dnat ip6 to 2001:db8:2::10
+        meta l4proto { tcp, udp, udplite, sctp } th dport 7006 dnat ip to 198.51.100.10:7106
+        meta l4proto { tcp, udp, udplite, sctp } th dport 7006 dnat ip6 to [2001:db8:2::10]:7106
+        iifname "eth1" meta l4proto { tcp, udp, udplite, sctp } th dport 7007 dnat ip to 192.0.2.10:7107
+        iifname "eth1" meta l4proto { tcp, udp, udplite, sctp } th dport 7007 dnat ip6 to [2001:db8:1::10]:7107
+        iifname "eth1" meta l4proto { tcp, udp, udplite, sctp } th dport 7009 dnat ip to 192.0.2.10:7109
+        iifname "eth1" meta l4proto { tcp, udp, udplite, sctp } th dport 7009 dnat ip6 to [2001:db8:1::10]:7109
         ip daddr { 198.51.100.76, 198.51.100.77, 198.51.100.78 } dnat ip to 198.51.100.10
         ip6 daddr { 2001:db8:2::76, 2001:db8:2::77, 2001:db8:2::78 } dnat ip6 to 2001:db8:2::10
     }
     chain after {
         type nat hook postrouting priority srcnat;
-        meta l4proto { tcp, udp } th dport 7001 snat ip to 198.51.100.1
-        meta l4proto { tcp, udp } th dport 7001 snat ip6 to 2001:db8:2::1
-        meta l4proto { tcp, udp } th dport 7002 snat ip to 198.51.100.1:40000-40999
-        meta l4proto { tcp, udp } th dport 7002 snat ip6 to [2001:db8:2::1]:40000-40999
-        meta l4proto { tcp, udp } th dport 7003 masquerade
-        meta l4proto { tcp, udp } th dport 7008 masquerade to :41000-41999
-        meta l4proto { tcp, udp } th dport 7010 snat to :43000-43999
-        meta l4proto { tcp, udp } th dport 7106 snat ip to 198.51.100.1:42000-42999
-        meta l4proto { tcp, udp } th dport 7106 snat ip6 to [2001:db8:2::1]:42000-42999
-        meta l4proto { tcp, udp } th dport 7109 snat ip to 192.0.2.1:44000-44999
-        meta l4proto { tcp, udp } th dport 7109 snat ip6 to [2001:db8:1::1]:44000-44999
+        meta l4proto { tcp, udp, udplite, sctp } th dport 7001 snat ip to 198.51.100.1
+        meta l4proto { tcp, udp, udplite, sctp } th dport 7001 snat ip6 to 2001:db8:2::1
+        meta l4proto { tcp, udp, udplite, sctp } th dport 7002 snat ip to 198.51.100.1:40000-40999
+        meta l4proto { tcp, udp, udplite, sctp } th dport 7002 snat ip6 to [2001:db8:2::1]:40000-40999
+        meta l4proto { tcp, udp, udplite, sctp } th dport 7003 masquerade
+        meta l4proto { tcp, udp, udplite, sctp } th dport 7008 masquerade to :41000-41999
+        meta l4proto { tcp, udp, udplite, sctp } th dport 7010 snat to :43000-43999
+        meta l4proto { tcp, udp, udplite, sctp } th dport 7106 snat ip to 198.51.100.1:42000-42999
+        meta l4proto { tcp, udp, udplite, sctp } th dport 7106 snat ip6 to [2001:db8:2::1]:42000-42999
+        meta l4proto { tcp, udp, udplite, sctp } th dport 7109 snat ip to 192.0.2.1:44000-44999
+        meta l4proto { tcp, udp, udplite, sctp } th dport 7109 snat ip6 to [2001:db8:1::1]:44000-44999
         meta l4proto icmp ct original ip daddr 198.51.100.10 snat ip to 198.51.100.1
         meta l4proto icmp ct original ip daddr 198.51.100.77 snat ip to 198.51.100.1 random
         meta l4proto icmp ct original ip daddr 198.51.100.78 masquerade
@@ -275,6 +276,8 @@ fn translated_flows_of_every_kind_go_on_through_a_failover_and_back() -> Result<
     for (speech, cases) in [
         (Speech::Tcp, &PORTS[..]),
         (Speech::Udp, &PORTS),
+        (Speech::UdpLite, &PORTS),
+        (Speech::Sctp, &PORTS),
         (Speech::Echo, &ECHOES),
         (Speech::Gre, &PLAIN),
         (Speech::Esp, &PLAIN),
@@ -342,7 +345,13 @@ fn prepare(cluster: &Cluster) -> Result<()> {
     let (client, server) = (cluster.lab().client(), cluster.lab().server());
     server.ip("route add 192.0.2.0/24 via 198.51.100.1\n\
          route add 2001:db8:1::/64 via 2001:db8:2::1\n")?;
-    client.sysctl(&[("net/ipv4/ping_group_range", "0 0")])
+    client.sysctl(&[("net/ipv4/ping_group_range", "0 0")])?;
+    for node in cluster.lab().nodes() {
+        // Packets of SCTP are made by hand, without a checksum.
+        let settings = [("net/netfilter/nf_conntrack_checksum", "0")];
+        node.namespace().sysctl(&settings)?;
+    }
+    Ok(())
 }
 
 fn load(node: &Node, rules: &str) -> Result<()> {

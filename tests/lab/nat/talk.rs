@@ -6,8 +6,10 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use ctsyncd::flow::tuple::{SCTP, UDPLITE};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::sctp::{self, Association};
 use crate::harness::namespace::Namespace;
 use crate::harness::{Context as _, Result, bail, ensure};
 
@@ -29,6 +31,8 @@ const ICMP_HEADER: usize = 8;
 pub(crate) enum Speech {
     Tcp,
     Udp,
+    UdpLite,
+    Sctp,
     Echo,
     /// A tunnel, of version 0 and without a key.
     Gre,
@@ -67,12 +71,30 @@ enum Sockets {
         callee: UdpSocket,
         types: (u8, u8),
     },
+    /// Raw sockets.
+    Sctp {
+        caller: UdpSocket,
+        callee: UdpSocket,
+        ports: Ports,
+        of: Association,
+    },
     /// Raw sockets of one protocol, and what precedes a word.
     Raw {
         caller: UdpSocket,
         callee: UdpSocket,
         header: &'static [u8],
     },
+}
+
+/// Ports of an association.
+#[derive(Clone, Copy, Debug)]
+struct Ports {
+    /// The caller's.
+    own: u16,
+    /// Where it calls.
+    target: u16,
+    /// Where that arrives.
+    listen: u16,
 }
 
 impl Talk {
@@ -86,14 +108,15 @@ impl Talk {
     ) -> Result<Self> {
         let sockets = match speech {
             Speech::Tcp => stream(caller, callee, listen, target)?,
-            Speech::Udp => Sockets::Datagrams {
-                callee: callee.with(move || datagrams(listen))?,
+            Speech::Udp | Speech::UdpLite => Sockets::Datagrams {
+                callee: callee.with(move || datagrams(speech, listen))?,
                 caller: caller.with(move || {
-                    let socket = UdpSocket::bind((from, 0))?;
+                    let socket = datagrams(speech, SocketAddr::new(from, 0))?;
                     socket.connect(target)?;
                     Ok(socket)
                 })?,
             },
+            Speech::Sctp => association((caller, from), callee, listen, target)?,
             Speech::Echo => Sockets::Echo {
                 callee: callee.with(move || raw(listen))?,
                 caller: caller.with(move || ping(from, target))?,
@@ -104,11 +127,13 @@ impl Talk {
         };
         let seen = match &sockets {
             Sockets::Stream { callee, .. } => callee.peer_addr()?,
-            Sockets::Datagrams { .. } | Sockets::Echo { .. } | Sockets::Raw { .. } => {
-                SocketAddr::new(from, 0)
-            }
+            Sockets::Datagrams { .. }
+            | Sockets::Sctp { .. }
+            | Sockets::Echo { .. }
+            | Sockets::Raw { .. } => SocketAddr::new(from, 0),
         };
         let mut talk = Self { sockets, seen };
+        talk.shake_hands()?;
         talk.seen = talk.say(End::Caller)?;
         if let Sockets::Datagrams { callee, .. } = &talk.sockets {
             // Another flow may have the same target: its words are for another socket.
@@ -130,6 +155,7 @@ impl Talk {
             Sockets::Datagrams { caller, .. } | Sockets::Echo { caller, .. } => {
                 caller.local_addr()?
             }
+            Sockets::Sctp { ports, .. } => return Ok(ports.own),
             Sockets::Raw { .. } => return Ok(0),
         };
         Ok(address.port())
@@ -180,7 +206,7 @@ impl Talk {
                             callee,
                             || caller.send(&message),
                             |heard, from| {
-                                let message = if is_v4 { without_ip(heard)? } else { heard };
+                                let message = payload(heard, is_v4)?;
                                 let header = message.first_chunk::<ICMP_HEADER>()?;
                                 let id = u16::from_be_bytes([header[4], header[5]]);
                                 let is_it = header[0] == request
@@ -204,6 +230,13 @@ impl Talk {
                     }
                 }
             }
+            Sockets::Sctp { of, .. } => {
+                let tag = match end {
+                    End::Caller => of.to_callee,
+                    End::Callee => of.to_caller,
+                };
+                self.pass_chunk(end, tag, &sctp::data(word.as_bytes()))
+            }
             Sockets::Raw {
                 caller,
                 callee,
@@ -220,13 +253,68 @@ impl Talk {
                     End::Callee => from.send_to(&message, SocketAddr::new(seen.ip(), 0)),
                 };
                 hear(to, send, |heard, from| {
-                    let heard = if is_v4 { without_ip(heard)? } else { heard };
+                    let heard = payload(heard, is_v4)?;
                     let of_callee = end == End::Callee;
                     (heard == message).then(|| if of_callee { seen } else { plain(from) })
                 })
             }
         };
         said.with_context(|| format!("a word of the {end:?} does not arrive"))
+    }
+}
+
+impl Talk {
+    /// What SCTP says before the first word.
+    fn shake_hands(&mut self) -> Result<()> {
+        let Sockets::Sctp { of, .. } = &self.sockets else {
+            return Ok(());
+        };
+        let ends = [End::Caller, End::Callee].into_iter().cycle();
+        for ((tag, chunk), end) in sctp::handshake(*of).into_iter().zip(ends) {
+            self.seen = self
+                .pass_chunk(end, tag, &chunk)
+                .with_context(|| format!("the handshake's {end:?}"))?;
+        }
+        Ok(())
+    }
+
+    /// A chunk of SCTP from one end to the other; yields whom the callee sees.
+    fn pass_chunk(&self, end: End, tag: u32, chunk: &[u8]) -> Result<SocketAddr> {
+        let Sockets::Sctp {
+            caller,
+            callee,
+            ports,
+            ..
+        } = &self.sockets
+        else {
+            bail!("not of SCTP");
+        };
+        let seen = self.seen;
+        let is_v4 = seen.is_ipv4();
+        match end {
+            End::Caller => {
+                let packet = sctp::packet(ports.own, ports.target, tag, chunk);
+                hear(
+                    callee,
+                    || caller.send(&packet),
+                    |heard, from| {
+                        let port = sctp::port_of(payload(heard, is_v4)?, tag, chunk)?;
+                        Some(SocketAddr::new(from.ip(), port))
+                    },
+                )
+            }
+            End::Callee => {
+                let packet = sctp::packet(ports.listen, seen.port(), tag, chunk);
+                hear(
+                    caller,
+                    || callee.send_to(&packet, plain(seen)),
+                    |heard, _| {
+                        let port = sctp::port_of(payload(heard, is_v4)?, tag, chunk)?;
+                        (port == ports.target).then_some(seen)
+                    },
+                )
+            }
+        }
     }
 }
 
@@ -290,16 +378,10 @@ fn raws(
     target: SocketAddr,
     (number, header): (i32, &'static [u8]),
 ) -> Result<Sockets> {
-    let open = move |at: IpAddr| -> Result<UdpSocket> {
-        let domain = Domain::for_address(SocketAddr::new(at, 0));
-        let socket = Socket::new(domain, Type::RAW, Some(Protocol::from(number)))?;
-        socket.bind(&SocketAddr::new(at, 0).into())?;
-        Ok(socket.into())
-    };
     Ok(Sockets::Raw {
-        callee: callee.with(move || open(listen.ip()))?,
+        callee: callee.with(move || raw_of(number, listen.ip()))?,
         caller: caller.with(move || {
-            let socket = open(from)?;
+            let socket = raw_of(number, from)?;
             socket.connect(plain(target))?;
             Ok(socket)
         })?,
@@ -307,15 +389,55 @@ fn raws(
     })
 }
 
+fn association(
+    (caller, from): (&Namespace, IpAddr),
+    callee: &Namespace,
+    listen: SocketAddr,
+    target: SocketAddr,
+) -> Result<Sockets> {
+    // Nobody else's: raw sockets hear the packets of all associations.
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    Ok(Sockets::Sctp {
+        callee: callee.with(move || raw_of(i32::from(SCTP), listen.ip()))?,
+        caller: caller.with(move || {
+            let socket = raw_of(i32::from(SCTP), from)?;
+            socket.connect(plain(target))?;
+            Ok(socket)
+        })?,
+        ports: Ports {
+            own: 20_000 + u16::try_from(number)?,
+            target: target.port(),
+            listen: listen.port(),
+        },
+        of: Association {
+            to_callee: 0x0100_0000 + number,
+            to_caller: 0x0200_0000 + number,
+        },
+    })
+}
+
+fn raw_of(protocol: i32, at: IpAddr) -> Result<UdpSocket> {
+    let address = SocketAddr::new(at, 0);
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::RAW,
+        Some(Protocol::from(protocol)),
+    )?;
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
 /// The address without a port.
 fn plain(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip(), 0)
 }
 
-fn datagrams(listen: SocketAddr) -> Result<UdpSocket> {
-    let socket = Socket::new(Domain::for_address(listen), Type::DGRAM, None)?;
+fn datagrams(speech: Speech, address: SocketAddr) -> Result<UdpSocket> {
+    let protocol = (speech == Speech::UdpLite).then(|| Protocol::from(i32::from(UDPLITE)));
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, protocol)?;
     socket.set_reuse_address(true)?;
-    socket.bind(&listen.into())?;
+    socket.bind(&address.into())?;
     Ok(socket.into())
 }
 
@@ -343,8 +465,11 @@ fn icmp(of: IpAddr) -> (Domain, Protocol) {
     }
 }
 
-/// What a raw IPv4 socket hears begins with the IP header.
-fn without_ip(packet: &[u8]) -> Option<&[u8]> {
+/// What a raw socket has heard, without the header that IPv4 has there and IPv6 not.
+fn payload(packet: &[u8], is_v4: bool) -> Option<&[u8]> {
+    if !is_v4 {
+        return Some(packet);
+    }
     let words = packet.first()? & 0x0f;
     packet.get(usize::from(words) * 4..)
 }
