@@ -40,7 +40,8 @@ proptest! {
         prop_assert_eq!(read.reply, Some(typed(&flow.orig.inverse())));
         prop_assert_eq!(read.timeout, Some(timeout_secs));
         prop_assert_eq!(read.mark.unwrap_or(0), flow.mark);
-        let fixed = if flow.orig.protocol == GRE { 0x400 } else { 0 };
+        let kept = flow.status.0 & 0x400;
+        let fixed = if flow.orig.protocol == GRE { 0x400 } else { kept };
         prop_assert_eq!(read.status, Some(flow.status.0 & 0x0e | 0x08 | fixed));
         let tcp = match flow.proto {
             ProtoInfo::Tcp(info) => Some(TcpInfo {

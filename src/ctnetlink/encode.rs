@@ -305,13 +305,13 @@ pub(super) fn tuple(nest: &mut Builder<'_>, tuple: &Tuple) {
     });
 }
 
-/// CONFIRMED must be there (else EBUSY). An entry of GRE has no timeouts of its own when it is
+/// CONFIRMED must be there (else EBUSY). A timeout that packets do not refresh stays one. An entry of GRE has no timeouts of its own when it is
 /// made through ctnetlink: without FIXED_TIMEOUT its first packet would expire it.
 fn status_at_create(flow: &Flow) -> u32 {
     let fixed = if flow.orig.protocol == GRE {
         Status::FIXED_TIMEOUT
     } else {
-        0
+        flow.status.0 & Status::FIXED_TIMEOUT
     };
     flow.status.0 & STATUS_RESTORED | Status::CONFIRMED | fixed
 }

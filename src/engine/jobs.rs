@@ -93,7 +93,7 @@ pub(super) struct Ended {
 
 #[derive(Debug)]
 enum Running {
-    Commit(Commit),
+    Commit(Box<Commit>),
     Flush(Flush),
     Survey(Survey),
 }
@@ -171,7 +171,7 @@ impl Jobs {
         let running = match work {
             Work::Commit | Work::Promotion | Work::Check => {
                 let commit = Commit::new(&sources(at, &next.from), at.rules, at.now);
-                Running::Commit(commit)
+                Running::Commit(Box::new(commit))
             }
             Work::Survey => Running::Survey(Survey::new(&sources(at, &next.from), at.rules)),
             Work::Flush => Running::Flush(Flush::new()),

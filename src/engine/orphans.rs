@@ -4,12 +4,14 @@
 //! order. So a child that was refused for want of its master is tried again when everything else
 //! has its outcome, and as long as that finds masters for some; what is left then goes without.
 
+use std::collections::VecDeque;
+
 use super::restore::Restore;
 
 /// The children that wait. There are no more of them than flows in the replicas.
 #[derive(Debug)]
 pub(super) struct Orphans {
-    waiting: Vec<Box<Restore>>,
+    waiting: VecDeque<Box<Restore>>,
     /// How many the last round began with: fewer now means that it found masters.
     before: usize,
 }
@@ -17,7 +19,7 @@ pub(super) struct Orphans {
 impl Default for Orphans {
     fn default() -> Self {
         Self {
-            waiting: Vec::new(),
+            waiting: VecDeque::new(),
             before: usize::MAX,
         }
     }
@@ -26,7 +28,7 @@ impl Default for Orphans {
 impl Orphans {
     /// A child was refused for want of its master.
     pub(super) fn add(&mut self, child: Box<Restore>) {
-        self.waiting.push(child);
+        self.waiting.push_back(child);
     }
 
     /// True if none waits.

@@ -272,6 +272,10 @@ fn timeout(flow: &Flow, left_secs: u32, grace_secs: u32) -> u32 {
     if flow.orig.protocol == GRE {
         return left_secs.max(GRE_TIMEOUT);
     }
+    // Somebody wants it to end then, packets or not.
+    if flow.status.has(Status::FIXED_TIMEOUT) {
+        return left_secs.max(1);
+    }
     left_secs.max(grace_secs.min(usual_timeout(flow)))
 }
 

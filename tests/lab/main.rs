@@ -24,6 +24,7 @@ mod mix;
 mod moves;
 mod nat;
 mod overrun;
+mod pptp;
 mod replicate;
 mod restart;
 mod roles;

@@ -3,6 +3,7 @@
 //! The standby's rules translate nothing and accept nothing new: a packet passes there only within a
 //! flow that the commit restored, and is translated only as that flow says.
 
+mod sctp;
 mod talk;
 
 use std::net::{IpAddr, SocketAddr};
@@ -44,35 +45,37 @@ table inet firewall {
     }
     chain before {
         type nat hook prerouting priority dstnat;
-        meta l4proto { tcp, udp } th dport 7004 dnat ip to 198.51.100.10:7104
-        meta l4proto { tcp, udp } th dport 7004 dnat ip6 to [2001:db8:2::10]:7104
-        meta l4proto { tcp, udp } th dport 7005 dnat ip to 198.51.100.10
-        meta l4proto { tcp, udp } th dport 7005 dnat ip6 to 2001:db8:2::10
-        meta l4proto { tcp, udp } th dport 7006 dnat ip to 198.51.100.10:7106
-        meta l4proto { tcp, udp } th dport 7006 dnat ip6 to [2001:db8:2::10]:7106
-        iifname "eth1" meta l4proto { tcp, udp } th dport 7007 dnat ip to 192.0.2.10:7107
-        iifname "eth1" meta l4proto { tcp, udp } th dport 7007 dnat ip6 to [2001:db8:1::10]:7107
-        iifname "eth1" meta l4proto { tcp, udp } th dport 7009 dnat ip to 192.0.2.10:7109
-        iifname "eth1" meta l4proto { tcp, udp } th dport 7009 dnat ip6 to [2001:db8:1::10]:7109
+        meta l4proto { tcp, udp, udplite, sctp } th dport 7004 dnat ip to 198.51.100.10:7104
+        meta l4proto { tcp, udp, udplite, sctp } th dport 7004 dnat ip6 to [2001:db8:2::10]:7104
+        meta l4proto { tcp, udp, udplite, sctp } th dport 7005 dnat ip to 198.51.100.10
+        meta l4proto { tcp, udp, udplite, sctp } th dport 7005 dnat ip6 to 2001:db8:2::10
+        meta l4proto { tcp, udp, udplite, sctp } th dport 7006 dnat ip to 198.51.100.10:7106
+        meta l4proto { tcp, udp, udplite, sctp } th dport 7006 dnat ip6 to [2001:db8:2::10]:7106
+        iifname "eth1" meta l4proto { tcp, udp, udplite, sctp } th dport 7007 dnat ip to 192.0.2.10:7107
+        iifname "eth1" meta l4proto { tcp, udp, udplite, sctp } th dport 7007 dnat ip6 to [2001:db8:1::10]:7107
+        iifname "eth1" meta l4proto { tcp, udp, udplite, sctp } th dport 7009 dnat ip to 192.0.2.10:7109
+        iifname "eth1" meta l4proto { tcp, udp, udplite, sctp } th dport 7009 dnat ip6 to [2001:db8:1::10]:7109
         ip daddr { 198.51.100.76, 198.51.100.77, 198.51.100.78 } dnat ip to 198.51.100.10
         ip6 daddr { 2001:db8:2::76, 2001:db8:2::77, 2001:db8:2::78 } dnat ip6 to 2001:db8:2::10
     }
     chain after {
         type nat hook postrouting priority srcnat;
-        meta l4proto { tcp, udp } th dport 7001 snat ip to 198.51.100.1
-        meta l4proto { tcp, udp } th dport 7001 snat ip6 to 2001:db8:2::1
-        meta l4proto { tcp, udp } th dport 7002 snat ip to 198.51.100.1:40000-40999
-        meta l4proto { tcp, udp } th dport 7002 snat ip6 to [2001:db8:2::1]:40000-40999
-        meta l4proto { tcp, udp } th dport 7003 masquerade
-        meta l4proto { tcp, udp } th dport 7008 masquerade to :41000-41999
-        meta l4proto { tcp, udp } th dport 7010 snat to :43000-43999
-        meta l4proto { tcp, udp } th dport 7106 snat ip to 198.51.100.1:42000-42999
-        meta l4proto { tcp, udp } th dport 7106 snat ip6 to [2001:db8:2::1]:42000-42999
-        meta l4proto { tcp, udp } th dport 7109 snat ip to 192.0.2.1:44000-44999
-        meta l4proto { tcp, udp } th dport 7109 snat ip6 to [2001:db8:1::1]:44000-44999
+        meta l4proto { tcp, udp, udplite, sctp } th dport 7001 snat ip to 198.51.100.1
+        meta l4proto { tcp, udp, udplite, sctp } th dport 7001 snat ip6 to 2001:db8:2::1
+        meta l4proto { tcp, udp, udplite, sctp } th dport 7002 snat ip to 198.51.100.1:40000-40999
+        meta l4proto { tcp, udp, udplite, sctp } th dport 7002 snat ip6 to [2001:db8:2::1]:40000-40999
+        meta l4proto { tcp, udp, udplite, sctp } th dport 7003 masquerade
+        meta l4proto { tcp, udp, udplite, sctp } th dport 7008 masquerade to :41000-41999
+        meta l4proto { tcp, udp, udplite, sctp } th dport 7010 snat to :43000-43999
+        meta l4proto { tcp, udp, udplite, sctp } th dport 7106 snat ip to 198.51.100.1:42000-42999
+        meta l4proto { tcp, udp, udplite, sctp } th dport 7106 snat ip6 to [2001:db8:2::1]:42000-42999
+        meta l4proto { tcp, udp, udplite, sctp } th dport 7109 snat ip to 192.0.2.1:44000-44999
+        meta l4proto { tcp, udp, udplite, sctp } th dport 7109 snat ip6 to [2001:db8:1::1]:44000-44999
         meta l4proto icmp ct original ip daddr 198.51.100.10 snat ip to 198.51.100.1
         meta l4proto icmp ct original ip daddr 198.51.100.77 snat ip to 198.51.100.1 random
         meta l4proto icmp ct original ip daddr 198.51.100.78 masquerade
+        meta l4proto { gre, esp } ct original ip daddr 198.51.100.10 snat ip to 198.51.100.1
+        meta l4proto { gre, esp } ct original ip6 daddr 2001:db8:2::10 snat ip6 to 2001:db8:2::1
         icmpv6 type echo-request ct original ip6 daddr 2001:db8:2::10 snat ip6 to 2001:db8:2::1
         icmpv6 type echo-request ct original ip6 daddr 2001:db8:2::77 snat ip6 to 2001:db8:2::1 random
         icmpv6 type echo-request ct original ip6 daddr 2001:db8:2::78 masquerade
@@ -209,6 +212,12 @@ const ECHOES: [Case; 4] = [
     outwards("DNAT and masquerade", NOBODY[2], 0, 0, OUTSIDE, Port::Same),
 ];
 
+/// Protocols without ports: one flow between two addresses.
+const PLAIN: [Case; 2] = [
+    outwards("SNAT", SERVER, 0, 0, OUTSIDE, Port::Same),
+    outwards("DNAT", NOBODY[0], 0, 0, CLIENT, Port::Same),
+];
+
 const fn outwards(
     name: &'static str,
     target: [&'static str; 2],
@@ -267,12 +276,20 @@ fn translated_flows_of_every_kind_go_on_through_a_failover_and_back() -> Result<
     for (speech, cases) in [
         (Speech::Tcp, &PORTS[..]),
         (Speech::Udp, &PORTS),
+        (Speech::UdpLite, &PORTS),
+        (Speech::Sctp, &PORTS),
         (Speech::Echo, &ECHOES),
+        (Speech::Gre, &PLAIN),
+        (Speech::Esp, &PLAIN),
     ] {
         for case in cases {
             for family in 0..2 {
                 // One of them hears from its caller first after the failover, one from its callee.
-                for first in [End::Caller, End::Callee] {
+                for first in [End::Callee, End::Caller] {
+                    let is_one_flow = matches!(speech, Speech::Gre | Speech::Esp);
+                    if is_one_flow && first == End::Caller {
+                        continue;
+                    }
                     let name = format!(
                         "{speech:?}, IPv{}, {}, {first:?} first",
                         [4, 6][family],
@@ -328,7 +345,13 @@ fn prepare(cluster: &Cluster) -> Result<()> {
     let (client, server) = (cluster.lab().client(), cluster.lab().server());
     server.ip("route add 192.0.2.0/24 via 198.51.100.1\n\
          route add 2001:db8:1::/64 via 2001:db8:2::1\n")?;
-    client.sysctl(&[("net/ipv4/ping_group_range", "0 0")])
+    client.sysctl(&[("net/ipv4/ping_group_range", "0 0")])?;
+    for node in cluster.lab().nodes() {
+        // Packets of SCTP are made by hand, without a checksum.
+        let settings = [("net/netfilter/nf_conntrack_checksum", "0")];
+        node.namespace().sysctl(&settings)?;
+    }
+    Ok(())
 }
 
 fn load(node: &Node, rules: &str) -> Result<()> {

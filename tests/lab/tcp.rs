@@ -113,7 +113,7 @@ fn bulk_transfers_go_on_at_full_speed_through_failovers_in_a_row() -> Result<()>
             moved - began,
             back - began
         );
-        println!("{told}");
+        eprintln!("{told}");
         ensure!(on.is_ok() && stuck.is_empty(), "{told}: {stuck:?}");
         ensure!(is_full(before, after), "{told}");
         ensure!(invalid == 0, "{told}");
@@ -134,7 +134,7 @@ fn full_speed(streams: &Streams, back: Instant, before: [u64; 2]) -> Result<[u64
         if is_full(before, after) {
             break;
         }
-        println!("second {second} after the move: {after:?}");
+        eprintln!("second {second} after the move: {after:?}");
     }
     Ok(after)
 }

@@ -148,7 +148,8 @@ fn the_status_holds_what_the_kernel_takes_and_nothing_else() {
         let bytes = created(&flow, &Rare::default());
         find(&bytes, cta::CTA_STATUS).expect("a status").be32()
     };
-    assert_eq!(status(UDP, u32::MAX), Ok(0x0e));
+    assert_eq!(status(UDP, u32::MAX), Ok(0x40e));
+    assert_eq!(status(UDP, 0x39fe & !0x400), Ok(0x0e));
     assert_eq!(status(UDP, 0), Ok(0x08));
     assert_eq!(status(GRE, 0x18e), Ok(0x40e));
 }

@@ -325,6 +325,10 @@ fn a_flow_gets_the_grace_but_no_more_than_its_kind_has() {
         status: Status(Status::ASSURED),
         ..flow(UDP)
     };
+    let fixed = Flow {
+        status: Status(Status::ASSURED | Status::FIXED_TIMEOUT),
+        ..flow(UDP)
+    };
     let cases = [
         (tcp(TCP_ESTABLISHED), 400_000, 400_000, "what is left"),
         (tcp(TCP_ESTABLISHED), 5, GRACE, "the grace"),
@@ -343,6 +347,8 @@ fn a_flow_gets_the_grace_but_no_more_than_its_kind_has() {
         (sctp(8), 5, 30, "SCTP HEARTBEAT_SENT"),
         (flow(50), 5, GRACE, "anything else"),
         (flow(GRE), 5, GRE_TIMEOUT, "packets do not refresh it"),
+        (fixed, 5, 5, "it shall end then"),
+        (fixed, 0, 1, "it has not ended yet"),
         (flow(GRE), 9_000, 9_000, "what is left"),
     ];
     for (flow, left, expected, why) in cases {

@@ -320,6 +320,10 @@ fn timeouts(t: &mut Table) {
     t.add("9 s left of ESP", V4, ESP).left(9).restored(180);
     t.add("9 s left of GRE", V4, GRE).left(9).restored(3_600);
     t.add("more than the grace left of UDP", V4, UDP).left(500);
+    t.add("a fixed timeout of UDP", V4, UDP).status(0x40e);
+    t.add("60 s left of a fixed timeout of TCP", V4, TCP)
+        .status(0x40e)
+        .left(60);
     t.add("five days left of TCP", V4, TCP).left(432_000);
 }
 

@@ -6,8 +6,10 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use ctsyncd::flow::tuple::{SCTP, UDPLITE};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::sctp::{self, Association};
 use crate::harness::namespace::Namespace;
 use crate::harness::{Context as _, Result, bail, ensure};
 
@@ -18,6 +20,10 @@ const AGAIN: Duration = Duration::from_millis(700);
 /// Types of ICMP messages: request and reply.
 const ECHO: (u8, u8) = (8, 0);
 const ECHO_V6: (u8, u8) = (128, 129);
+/// Number, and a header: of RFC 2784 without options and for IPv4; a security parameters index and
+/// a sequence number.
+const GRE: (i32, &[u8]) = (47, &[0, 0, 8, 0]);
+const ESP: (i32, &[u8]) = (50, &[0, 0, 16, 1, 0, 0, 0, 1]);
 const ICMP_HEADER: usize = 8;
 
 /// What is spoken.
@@ -25,7 +31,13 @@ const ICMP_HEADER: usize = 8;
 pub(crate) enum Speech {
     Tcp,
     Udp,
+    UdpLite,
+    Sctp,
     Echo,
+    /// A tunnel, of version 0 and without a key.
+    Gre,
+    /// A protocol of which the kernel sees the addresses only.
+    Esp,
 }
 
 /// Who says a word.
@@ -59,6 +71,30 @@ enum Sockets {
         callee: UdpSocket,
         types: (u8, u8),
     },
+    /// Raw sockets.
+    Sctp {
+        caller: UdpSocket,
+        callee: UdpSocket,
+        ports: Ports,
+        of: Association,
+    },
+    /// Raw sockets of one protocol, and what precedes a word.
+    Raw {
+        caller: UdpSocket,
+        callee: UdpSocket,
+        header: &'static [u8],
+    },
+}
+
+/// Ports of an association.
+#[derive(Clone, Copy, Debug)]
+struct Ports {
+    /// The caller's.
+    own: u16,
+    /// Where it calls.
+    target: u16,
+    /// Where that arrives.
+    listen: u16,
 }
 
 impl Talk {
@@ -72,25 +108,32 @@ impl Talk {
     ) -> Result<Self> {
         let sockets = match speech {
             Speech::Tcp => stream(caller, callee, listen, target)?,
-            Speech::Udp => Sockets::Datagrams {
-                callee: callee.with(move || datagrams(listen))?,
+            Speech::Udp | Speech::UdpLite => Sockets::Datagrams {
+                callee: callee.with(move || datagrams(speech, listen))?,
                 caller: caller.with(move || {
-                    let socket = UdpSocket::bind((from, 0))?;
+                    let socket = datagrams(speech, SocketAddr::new(from, 0))?;
                     socket.connect(target)?;
                     Ok(socket)
                 })?,
             },
+            Speech::Sctp => association((caller, from), callee, listen, target)?,
             Speech::Echo => Sockets::Echo {
                 callee: callee.with(move || raw(listen))?,
                 caller: caller.with(move || ping(from, target))?,
                 types: if from.is_ipv4() { ECHO } else { ECHO_V6 },
             },
+            Speech::Gre => raws((caller, from), callee, listen, target, GRE)?,
+            Speech::Esp => raws((caller, from), callee, listen, target, ESP)?,
         };
         let seen = match &sockets {
             Sockets::Stream { callee, .. } => callee.peer_addr()?,
-            Sockets::Datagrams { .. } | Sockets::Echo { .. } => SocketAddr::new(from, 0),
+            Sockets::Datagrams { .. }
+            | Sockets::Sctp { .. }
+            | Sockets::Echo { .. }
+            | Sockets::Raw { .. } => SocketAddr::new(from, 0),
         };
         let mut talk = Self { sockets, seen };
+        talk.shake_hands()?;
         talk.seen = talk.say(End::Caller)?;
         if let Sockets::Datagrams { callee, .. } = &talk.sockets {
             // Another flow may have the same target: its words are for another socket.
@@ -105,13 +148,15 @@ impl Talk {
         self.seen
     }
 
-    /// The caller's own port, or id of its echo requests.
+    /// The caller's own port, or id of its echo requests; 0 where there is neither.
     pub(crate) fn caller_port(&self) -> Result<u16> {
         let address = match &self.sockets {
             Sockets::Stream { caller, .. } => caller.local_addr()?,
             Sockets::Datagrams { caller, .. } | Sockets::Echo { caller, .. } => {
                 caller.local_addr()?
             }
+            Sockets::Sctp { ports, .. } => return Ok(ports.own),
+            Sockets::Raw { .. } => return Ok(0),
         };
         Ok(address.port())
     }
@@ -161,7 +206,7 @@ impl Talk {
                             callee,
                             || caller.send(&message),
                             |heard, from| {
-                                let message = if is_v4 { without_ip(heard)? } else { heard };
+                                let message = payload(heard, is_v4)?;
                                 let header = message.first_chunk::<ICMP_HEADER>()?;
                                 let id = u16::from_be_bytes([header[4], header[5]]);
                                 let is_it = header[0] == request
@@ -185,8 +230,91 @@ impl Talk {
                     }
                 }
             }
+            Sockets::Sctp { of, .. } => {
+                let tag = match end {
+                    End::Caller => of.to_callee,
+                    End::Callee => of.to_caller,
+                };
+                self.pass_chunk(end, tag, &sctp::data(word.as_bytes()))
+            }
+            Sockets::Raw {
+                caller,
+                callee,
+                header,
+            } => {
+                let message = [*header, word.as_bytes()].concat();
+                let (from, to) = match end {
+                    End::Caller => (caller, callee),
+                    End::Callee => (callee, caller),
+                };
+                let (is_v4, seen) = (self.seen.is_ipv4(), self.seen);
+                let send = || match end {
+                    End::Caller => from.send(&message),
+                    End::Callee => from.send_to(&message, SocketAddr::new(seen.ip(), 0)),
+                };
+                hear(to, send, |heard, from| {
+                    let heard = payload(heard, is_v4)?;
+                    let of_callee = end == End::Callee;
+                    (heard == message).then(|| if of_callee { seen } else { plain(from) })
+                })
+            }
         };
         said.with_context(|| format!("a word of the {end:?} does not arrive"))
+    }
+}
+
+impl Talk {
+    /// What SCTP says before the first word.
+    fn shake_hands(&mut self) -> Result<()> {
+        let Sockets::Sctp { of, .. } = &self.sockets else {
+            return Ok(());
+        };
+        let ends = [End::Caller, End::Callee].into_iter().cycle();
+        for ((tag, chunk), end) in sctp::handshake(*of).into_iter().zip(ends) {
+            self.seen = self
+                .pass_chunk(end, tag, &chunk)
+                .with_context(|| format!("the handshake's {end:?}"))?;
+        }
+        Ok(())
+    }
+
+    /// A chunk of SCTP from one end to the other; yields whom the callee sees.
+    fn pass_chunk(&self, end: End, tag: u32, chunk: &[u8]) -> Result<SocketAddr> {
+        let Sockets::Sctp {
+            caller,
+            callee,
+            ports,
+            ..
+        } = &self.sockets
+        else {
+            bail!("not of SCTP");
+        };
+        let seen = self.seen;
+        let is_v4 = seen.is_ipv4();
+        match end {
+            End::Caller => {
+                let packet = sctp::packet(ports.own, ports.target, tag, chunk);
+                hear(
+                    callee,
+                    || caller.send(&packet),
+                    |heard, from| {
+                        let port = sctp::port_of(payload(heard, is_v4)?, tag, chunk)?;
+                        Some(SocketAddr::new(from.ip(), port))
+                    },
+                )
+            }
+            End::Callee => {
+                let packet = sctp::packet(ports.listen, seen.port(), tag, chunk);
+                hear(
+                    caller,
+                    || callee.send_to(&packet, plain(seen)),
+                    |heard, _| {
+                        let port = sctp::port_of(payload(heard, is_v4)?, tag, chunk)?;
+                        (port == ports.target).then_some(seen)
+                    },
+                )
+            }
+        }
     }
 }
 
@@ -243,10 +371,73 @@ fn hear(
     bail!("not within {PATIENCE:?}")
 }
 
-fn datagrams(listen: SocketAddr) -> Result<UdpSocket> {
-    let socket = Socket::new(Domain::for_address(listen), Type::DGRAM, None)?;
+fn raws(
+    (caller, from): (&Namespace, IpAddr),
+    callee: &Namespace,
+    listen: SocketAddr,
+    target: SocketAddr,
+    (number, header): (i32, &'static [u8]),
+) -> Result<Sockets> {
+    Ok(Sockets::Raw {
+        callee: callee.with(move || raw_of(number, listen.ip()))?,
+        caller: caller.with(move || {
+            let socket = raw_of(number, from)?;
+            socket.connect(plain(target))?;
+            Ok(socket)
+        })?,
+        header,
+    })
+}
+
+fn association(
+    (caller, from): (&Namespace, IpAddr),
+    callee: &Namespace,
+    listen: SocketAddr,
+    target: SocketAddr,
+) -> Result<Sockets> {
+    // Nobody else's: raw sockets hear the packets of all associations.
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    Ok(Sockets::Sctp {
+        callee: callee.with(move || raw_of(i32::from(SCTP), listen.ip()))?,
+        caller: caller.with(move || {
+            let socket = raw_of(i32::from(SCTP), from)?;
+            socket.connect(plain(target))?;
+            Ok(socket)
+        })?,
+        ports: Ports {
+            own: 20_000 + u16::try_from(number)?,
+            target: target.port(),
+            listen: listen.port(),
+        },
+        of: Association {
+            to_callee: 0x0100_0000 + number,
+            to_caller: 0x0200_0000 + number,
+        },
+    })
+}
+
+fn raw_of(protocol: i32, at: IpAddr) -> Result<UdpSocket> {
+    let address = SocketAddr::new(at, 0);
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::RAW,
+        Some(Protocol::from(protocol)),
+    )?;
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+/// The address without a port.
+fn plain(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip(), 0)
+}
+
+fn datagrams(speech: Speech, address: SocketAddr) -> Result<UdpSocket> {
+    let protocol = (speech == Speech::UdpLite).then(|| Protocol::from(i32::from(UDPLITE)));
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, protocol)?;
     socket.set_reuse_address(true)?;
-    socket.bind(&listen.into())?;
+    socket.bind(&address.into())?;
     Ok(socket.into())
 }
 
@@ -274,8 +465,11 @@ fn icmp(of: IpAddr) -> (Domain, Protocol) {
     }
 }
 
-/// What a raw IPv4 socket hears begins with the IP header.
-fn without_ip(packet: &[u8]) -> Option<&[u8]> {
+/// What a raw socket has heard, without the header that IPv4 has there and IPv6 not.
+fn payload(packet: &[u8], is_v4: bool) -> Option<&[u8]> {
+    if !is_v4 {
+        return Some(packet);
+    }
     let words = packet.first()? & 0x0f;
     packet.get(usize::from(words) * 4..)
 }
