@@ -9,7 +9,8 @@ use super::index::Index;
 use super::list::{Kind, List, Meta};
 use super::rares::Rares;
 use super::{Digest, HashKey, NIL, Secs, Slot};
-use crate::flow::{EventKind, Flow, FlowEvent, FlowKey, Present, Rare};
+use crate::flow::rare::SeqAdj;
+use crate::flow::{EventKind, Flow, FlowEvent, FlowKey, Present, Rare, Status};
 use crate::rules::{Rule, holds};
 
 mod cursor;
@@ -192,12 +193,62 @@ impl Local {
             (EventKind::Listed, Some(slot))
                 if self.meta[slot.0 as usize].round == at.round && holds(Rule::ListingLate) =>
             {
-                Applied::Same
+                self.adjust(slot, event, at, worth)
             }
             (EventKind::New | EventKind::Update | EventKind::Listed, Some(slot)) => {
                 self.change(event, slot, hash, at, worth)
             }
         }
+    }
+
+    /// Takes over what the kernel has answered about a flow that is there. `counts`: the answer is
+    /// no older than the running listing, whose word it takes the place of.
+    pub fn refresh(
+        &mut self,
+        slot: Slot,
+        answer: &FlowEvent,
+        counts: bool,
+        at: Circumstances,
+        worth: impl Fn(&Flow, Secs) -> bool,
+    ) -> Applied {
+        let round = self.meta[slot.0 as usize].round;
+        let applied = self.change(answer, slot, self.key_hash(slot.0), at, worth);
+        if !counts {
+            self.meta[slot.0 as usize].round = round;
+        }
+        applied
+    }
+
+    /// Takes over from a listing what no event has told of a flow: how a NAT helper has shifted its
+    /// sequence numbers, if it shows more of that than is known.
+    fn adjust(
+        &mut self,
+        slot: Slot,
+        listed: &FlowEvent,
+        at: Circumstances,
+        worth: impl Fn(&Flow, Secs) -> bool,
+    ) -> Applied {
+        let mut flow = self.flows[slot.0 as usize];
+        // Different ids prove different lives; equal ones prove nothing, and cannot be helped.
+        if !listed.present.has(Present::SEQADJ) || listed.flow.id != flow.id {
+            return Applied::Same;
+        }
+        let held = self.rare(slot).copied().unwrap_or_default();
+        let mut rare = held;
+        rare.seqadj_orig = later(held.seqadj_orig, listed.rare.seqadj_orig);
+        rare.seqadj_reply = later(held.seqadj_reply, listed.rare.seqadj_reply);
+        if rare == held {
+            return Applied::Same;
+        }
+        flow.status.0 |= Status::SEQ_ADJUST;
+        let told = FlowEvent {
+            kind: EventKind::Update,
+            present: Present(Present::SEQADJ | Present::STATUS),
+            port_id: 0,
+            flow,
+            rare,
+        };
+        self.change(&told, slot, self.key_hash(slot.0), at, worth)
     }
 
     /// Ends the entries in some slots that the current listing and the events since it began have
@@ -499,6 +550,18 @@ impl Local {
             ..Meta::FREE
         };
         self.free = slot;
+    }
+}
+
+/// The later of two adjustments of one direction: the position moves with the sequence numbers.
+fn later(held: Option<SeqAdj>, shown: Option<SeqAdj>) -> Option<SeqAdj> {
+    match (held, shown) {
+        (None, shown) => shown,
+        (held, None) => held,
+        (Some(held), Some(shown)) => {
+            let ahead = shown.correction_pos.wrapping_sub(held.correction_pos);
+            Some(if ahead.cast_signed() > 0 { shown } else { held })
+        }
     }
 }
 

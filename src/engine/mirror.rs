@@ -175,9 +175,6 @@ impl Mirror {
                 self.reads.forget(&event.flow.key());
             }
             has_changed |= self.apply(secs, event, listeners);
-            if !self.orphans.is_empty() && event.rare.helper.is_some() {
-                has_changed |= self.adopt(secs, event, listeners);
-            }
         }
         has_changed
     }
@@ -186,6 +183,8 @@ impl Mirror {
     pub(super) fn on_overrun(&mut self, now: Instant) -> Notice {
         self.counters.overruns += 1;
         self.missed_events = true;
+        // Their ends may be among what was missed.
+        self.orphans.clear();
         self.want_listing(now);
         Notice::Overrun
     }
@@ -318,7 +317,10 @@ impl Mirror {
             };
             self.local.apply(&end, at, |_, _| false)
         };
-        self.judge(applied)
+        let has_adopted = !self.orphans.is_empty()
+            && event.rare.helper.is_some()
+            && self.adopt(secs, event, listeners);
+        self.judge(applied) || has_adopted
     }
 
     /// True if the peers must hear of it.
