@@ -16,7 +16,7 @@ use super::encode::{self, Ack};
 use super::message::{Message, MessageKind, NFGENMSG_LEN};
 use crate::flow::expectation::{ExpectationNat, FunctionName, SourceMask};
 use crate::flow::rare::HelperName;
-use crate::flow::{EventKind, Expectation, ExpectationEvent, Tuple};
+use crate::flow::{EventKind, Expectation, ExpectationEvent, Family, Tuple};
 
 /// Decodes an event: one whole netlink message, header included.
 ///
@@ -80,7 +80,7 @@ fn decode(
             cta::CTA_EXPECT_ID => expectation.id = attr.be32()?,
             cta::CTA_EXPECT_FLAGS => expectation.flags = attr.be32()?,
             cta::CTA_EXPECT_CLASS => expectation.class = attr.be32()?,
-            cta::CTA_EXPECT_NAT => expectation.nat = nat(&attr)?,
+            cta::CTA_EXPECT_NAT => expectation.nat = nat(&attr, family)?,
             // A name that cannot be one is dropped: the expectation matters more.
             cta::CTA_EXPECT_HELP_NAME => expectation.helper = HelperName::new(attr.text()),
             cta::CTA_EXPECT_FN => expectation.function = FunctionName::new(attr.text()),
@@ -107,7 +107,7 @@ fn decode(
     Ok(())
 }
 
-fn nat(attr: &Attr<'_>) -> Result<Option<ExpectationNat>, DecodeError> {
+fn nat(attr: &Attr<'_>, family: Family) -> Result<Option<ExpectationNat>, DecodeError> {
     let (mut direction, mut source) = (None, None);
     for attr in attr.nest() {
         let attr = attr?;
@@ -116,6 +116,9 @@ fn nat(attr: &Attr<'_>) -> Result<Option<ExpectationNat>, DecodeError> {
             cta::CTA_EXPECT_NAT_TUPLE => source = Some(decode::tuple(&attr)?.0),
             _ => {}
         }
+    }
+    if source.is_some_and(|source: Tuple| source.family != family) {
+        return Err(DecodeError::TuplesDiffer);
     }
     Ok(direction
         .zip(source)
