@@ -30,6 +30,52 @@ fn of_ftp() -> Expectation {
     }
 }
 
+/// A message that the real kernel sent, by its name.
+fn captured(name: &str) -> Vec<u8> {
+    let text = include_str!("../../../tests/golden/ctnetlink_expectations.txt");
+    let found = text.lines().find_map(|line| {
+        let (found, digits) = line.split_once(' ')?;
+        (found == name).then_some(digits)
+    });
+    let digits = found.expect("it was captured");
+    (0..digits.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&digits[at..at + 2], 16).expect("hexadecimal"))
+        .collect()
+}
+
+#[test]
+fn what_the_kernel_sends_about_ftp_is_read_in_full() {
+    let mut event = ExpectationEvent::default();
+    for (name, kind) in [
+        ("exp_new", EventKind::New),
+        ("exp_destroy", EventKind::Destroy),
+    ] {
+        let read = decode_expectation_event(&captured(name), &mut event);
+        assert_eq!((read, event.kind), (Ok(()), kind), "{name}");
+    }
+    let read = decode_listed_expectation(&captured("exp_listed"), &mut event);
+    assert_eq!((read, event.kind), (Ok(()), EventKind::Listed));
+    let told = event.expectation;
+    let expected = Expectation {
+        tuple: Tuple::new(TCP, ip("10.2.0.2"), ip("10.2.0.1"), 0, 40_000),
+        master: Tuple::new(TCP, ip("10.1.0.2"), ip("10.2.0.2"), told.master.src_id, 21),
+        nat: Some(ExpectationNat {
+            direction: 1,
+            address: [0; 16],
+            id: 40_000,
+        }),
+        id: told.id,
+        timeout_secs: told.timeout_secs,
+        ..of_ftp()
+    };
+    assert_eq!(told, expected);
+    assert!(
+        told.id != 0 && (299..=300).contains(&told.timeout_secs),
+        "{told:?}"
+    );
+}
+
 fn created(expectation: &Expectation) -> Vec<u8> {
     let mut out = Vec::new();
     create(&mut out, 7, Ack::None, expectation);
