@@ -140,13 +140,7 @@ fn nat(attr: &Attr<'_>, family: Family) -> Result<Option<ExpectationNat>, Decode
 pub fn create(out: &mut Vec<u8>, seq: u32, ack: Ack, expectation: &Expectation) {
     let flags = cta::NLM_F_CREATE | cta::NLM_F_EXCL;
     let mut message = begin(out, cta::IPCTNL_MSG_EXP_NEW, flags, seq, ack, expectation);
-    message.nest(cta::CTA_EXPECT_MASTER, |nest| {
-        encode::tuple(nest, &expectation.master);
-    });
-    key(&mut message, expectation);
-    message.nest(cta::CTA_EXPECT_MASK, |nest| {
-        encode::tuple(nest, &expectation.mask.as_tuple(&expectation.tuple));
-    });
+    three_tuples(&mut message, expectation);
     message.be32(cta::CTA_EXPECT_TIMEOUT, expectation.timeout_secs);
     if let Some(name) = expectation.helper
         && (expectation.class != 0 || name.as_str() == "sip")
@@ -185,7 +179,7 @@ pub fn update_timeout(
     timeout_secs: u32,
 ) {
     let mut message = begin(out, cta::IPCTNL_MSG_EXP_NEW, 0, seq, ack, expectation);
-    key(&mut message, expectation);
+    three_tuples(&mut message, expectation);
     message.be32(cta::CTA_EXPECT_TIMEOUT, timeout_secs);
     message.finish();
 }
@@ -219,6 +213,17 @@ fn begin<'a>(
     let flags = cta::NLM_F_REQUEST | flags | ack;
     let family = expectation.tuple.family as u8;
     Builder::expectation(out, action, flags, seq, family)
+}
+
+/// The key, and what the kernel wants beside it also in an update, which does not look at it.
+fn three_tuples(message: &mut Builder<'_>, expectation: &Expectation) {
+    message.nest(cta::CTA_EXPECT_MASTER, |nest| {
+        encode::tuple(nest, &expectation.master);
+    });
+    key(message, expectation);
+    message.nest(cta::CTA_EXPECT_MASK, |nest| {
+        encode::tuple(nest, &expectation.mask.as_tuple(&expectation.tuple));
+    });
 }
 
 fn key(message: &mut Builder<'_>, expectation: &Expectation) {

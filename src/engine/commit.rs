@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::batch::{Batches, Writing};
-use super::expect::{self, Expect, Look};
+use super::expect::{self, Expect};
 use super::restore::{Failure, Message, Restore, Verdict};
 use super::status::{CommitStatus, ExpectationsStatus, FailedFlows};
 use crate::cache::{Local, Replica, Secs, Slot};
@@ -73,12 +73,12 @@ pub(super) struct Commit {
 
 /// A walk over a part of one replica.
 #[derive(Debug)]
-struct Walk {
+pub(super) struct Walk {
     peer: Name,
     pass: Option<Pass>,
     /// Only flows with a higher stamp than this: what came in while the commit ran.
-    above: u64,
-    slot: u32,
+    pub(super) above: u64,
+    pub(super) slot: u32,
 }
 
 /// What a commit needs of the engine.
@@ -316,44 +316,6 @@ impl Walk {
     /// It has not begun, and what it restores needs other flows to be there.
     fn needs_masters(&self) -> bool {
         matches!(self.pass, Some(Pass::Children | Pass::Expectations)) && self.slot == 0
-    }
-
-    /// An expectation of the replica.
-    fn expect(
-        &self,
-        around: &Around<'_>,
-        before: &[&Replica],
-        replica: &Replica,
-        silent_secs: u32,
-        batch: &mut Writing<'_, Message>,
-        status: &mut ExpectationsStatus,
-    ) {
-        let slot = Slot(self.slot - 1);
-        let Some(expectation) = replica.expectation(slot) else {
-            return;
-        };
-        if replica.stamp(slot) <= self.above {
-            return;
-        }
-        if self.above > 0 {
-            status.total += 1;
-        }
-        // Who has more authority over the master has said what it expects.
-        let master = expect::master_key(expectation);
-        if before.iter().any(|replica| replica.find(&master).is_some()) {
-            status.superseded += 1;
-            return;
-        }
-        let left = replica.timeout_left(slot, around.secs);
-        if left == 0 && silent_secs > expectation.timeout_secs {
-            status.expired += 1;
-            return;
-        }
-        match expect::look(around.local, around.era, replica, expectation) {
-            Look::Already => status.already += 1,
-            Look::Superseded => status.superseded += 1,
-            Look::Missing => Expect::new(expectation, left, around.grace_secs).write(batch),
-        }
     }
 
     fn step(

@@ -5,8 +5,10 @@
 //! helper has expected something newer here meanwhile.
 
 use super::batch::Writing;
+use super::commit::{Around, Walk};
 use super::restore::Message;
-use crate::cache::{Local, Replica};
+use super::status::ExpectationsStatus;
+use crate::cache::{Local, Replica, Slot};
 use crate::ctnetlink::encode::Ack;
 use crate::ctnetlink::expectation;
 use crate::ctnetlink::request::{Answer, Outcome};
@@ -53,6 +55,46 @@ pub(super) fn master_key(expectation: &Expectation) -> FlowKey {
     FlowKey {
         orig: expectation.master,
         zone: expectation.zone,
+    }
+}
+
+impl Walk {
+    /// Restores the expectation in the slot that the walk has just passed, if one is there.
+    pub(super) fn expect(
+        &self,
+        around: &Around<'_>,
+        before: &[&Replica],
+        replica: &Replica,
+        silent_secs: u32,
+        batch: &mut Writing<'_, Message>,
+        status: &mut ExpectationsStatus,
+    ) {
+        let slot = Slot(self.slot - 1);
+        let Some(expectation) = replica.expectation(slot) else {
+            return;
+        };
+        if replica.stamp(slot) <= self.above {
+            return;
+        }
+        if self.above > 0 {
+            status.total += 1;
+        }
+        // Who has more authority over the master has said what it expects.
+        let master = master_key(expectation);
+        if before.iter().any(|replica| replica.find(&master).is_some()) {
+            status.superseded += 1;
+            return;
+        }
+        let left = replica.timeout_left(slot, around.secs);
+        if left == 0 && silent_secs > expectation.timeout_secs {
+            status.expired += 1;
+            return;
+        }
+        match look(around.local, around.era, replica, expectation) {
+            Look::Already => status.already += 1,
+            Look::Superseded => status.superseded += 1,
+            Look::Missing => Expect::new(expectation, left, around.grace_secs).write(batch),
+        }
     }
 }
 
@@ -175,8 +217,9 @@ impl Expect {
             (Step::Create, libc::EBUSY) => Verdict::Failed(Failure::Conflict),
             (Step::Create, libc::EMFILE) => Verdict::Failed(Failure::TooMany),
             (Step::Create, errno) => Verdict::Failed(Failure::Refused(errno)),
-            // Whatever is said of its timeout: it was made, and may have been used already.
-            (Step::SetTimeout, _) => Verdict::Created,
+            // It was made, and may have been used, or have ended, meanwhile.
+            (Step::SetTimeout, 0 | libc::ENOENT | libc::ETIME) => Verdict::Created,
+            (Step::SetTimeout, errno) => Verdict::Failed(Failure::Refused(errno)),
         }
     }
 }

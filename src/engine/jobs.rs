@@ -69,7 +69,7 @@ pub(super) struct Ended {
 
 #[derive(Debug)]
 enum Running {
-    Commit(Commit),
+    Commit(Box<Commit>),
     Flush(Flush),
 }
 
@@ -113,7 +113,7 @@ impl Jobs {
                 if !at.table_is_complete && at.now < since + LISTING_WAIT_MAX {
                     return None;
                 }
-                Running::Commit(Commit::new(&sources(at), at.now))
+                Running::Commit(Box::new(Commit::new(&sources(at), at.now)))
             }
             Work::Flush => Running::Flush(Flush::new()),
         };

@@ -187,7 +187,9 @@ impl Mirror {
             let applied = local.refresh(slot, found, is_of_round, at, worth);
             has_changed |= applied == Applied::Changed;
             // The listing may show it as it was before, and come later.
-            stale.extend((!is_of_round && listing_runs).then(|| found.flow));
+            if !is_of_round && listing_runs {
+                stale.push(found.flow);
+            }
         });
         stale.iter().for_each(|flow| reads.want(flow));
         match done {
