@@ -6,8 +6,9 @@
 //!   sets what is wanted.
 //! - A key has a zone, that of the master. No dump and no event tells it.
 //! - A delete without a tuple is a flush of all expectations. [`delete`] cannot leave it out.
-//! - The name of the helper is that of the master in what the kernel tells, and that of the
-//!   *expected flow* in a create ([`create`]).
+//! - The name of the helper is that of the master in what the kernel tells, and may be taken for
+//!   that of the *expected flow* in a create ([`create`]).
+//! - An update needs mask and master too (EINVAL), although they change nothing.
 
 use super::attr::{Attr, Attrs, Builder};
 use super::cta;
@@ -133,10 +134,13 @@ fn nat(attr: &Attr<'_>, family: Family) -> Result<Option<ExpectationNat>, Decode
 /// the same, EBUSY if one waits for part of the same, ENOENT without its master, EOPNOTSUPP if
 /// that has no helper, EINVAL for a class or function that the helper does not have.
 ///
-/// The kernel shows the helper of the master, and takes what it is given as the helper of the
-/// expected flow: given back, the data connection of an FTP session would be read, and rewritten,
-/// as a control connection. So the name goes back only where the expected flow has that helper
-/// (signalling of SIP), or where a class needs it: the kernel takes no class without.
+/// The kernel shows the helper of the master; what it makes of a name that it is given differs.
+/// Linux 6.18 was seen to give the expected flow no helper, named or not, and to take a class
+/// without a name. Older ones take the name for the helper of the *expected flow*, and no class
+/// without it (net/netfilter/nf_conntrack_netlink.c, `ctnetlink_alloc_expect`): given back, the
+/// data connection of an FTP session would be read, and rewritten, as a control connection. So the
+/// name goes back only where the expected flow has that helper (signalling of SIP), or where a
+/// class needs it.
 pub fn create(out: &mut Vec<u8>, seq: u32, ack: Ack, expectation: &Expectation) {
     let flags = cta::NLM_F_CREATE | cta::NLM_F_EXCL;
     let mut message = begin(out, cta::IPCTNL_MSG_EXP_NEW, flags, seq, ack, expectation);

@@ -101,3 +101,25 @@ fn an_expectation_needs_a_master_with_a_helper() {
     create_master(&mut kernel, &master, None);
     assert_eq!(kernel.ask(build), EOPNOTSUPP);
 }
+
+#[test]
+fn a_class_of_the_helper_comes_back() {
+    let Some(mut kernel) = Kernel::start("a_class_of_the_helper_comes_back") else {
+        return;
+    };
+    let master = tcp_flow(1);
+    create_master(&mut kernel, &master, HelperName::new(b"sip"));
+    let wanted = Expectation {
+        class: 1,
+        flags: 1,
+        helper: HelperName::new(b"sip"),
+        function: None,
+        ..of_ftp(&master)
+    };
+    let build = |out: &mut Vec<u8>, seq| create(out, seq, Ack::Wanted, &wanted);
+    assert_eq!(kernel.ask(build), 0);
+    let listed = kernel.dump_expectations();
+    let found = listed.first().expect("one is there").expectation;
+    let shown = (found.class, found.flags, found.helper);
+    assert_eq!(shown, (1, 1, wanted.helper));
+}

@@ -130,7 +130,7 @@ fn the_helper_of_the_expected_flow_is_named_only_where_it_has_one() {
         ..of_ftp()
     };
     assert!(has_name(&sip));
-    // A class is taken only with a helper.
+    // Older kernels take a class only with a helper.
     assert!(has_name(&Expectation {
         class: 1,
         ..of_ftp()
