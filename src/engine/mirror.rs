@@ -48,6 +48,8 @@ pub(super) struct Mirror {
     swept: u64,
     orphans: Orphans,
     reads: Reads,
+    /// Hashes of the keys of flows that were read since the listing began.
+    fresh: HashTable<u64>,
     scrub_interval: Duration,
     is_complete: bool,
     missed_events: bool,
@@ -109,6 +111,7 @@ impl Mirror {
             swept: 0,
             orphans: Orphans::default(),
             reads: Reads::new(),
+            fresh: HashTable::new(),
             scrub_interval,
             is_complete: false,
             missed_events: false,
@@ -205,9 +208,14 @@ impl Mirror {
         if self.listing_runs() {
             for event in flows {
                 let hash = self.local.hash_key().of_key(&event.flow.key());
-                if self.gone.find(hash, |&gone| gone == hash).is_none() {
-                    has_changed |= self.apply(secs, event, listeners);
+                if self.gone.find(hash, |&gone| gone == hash).is_some() {
+                    continue;
                 }
+                has_changed |= if self.fresh.find(hash, |&fresh| fresh == hash).is_some() {
+                    self.apply(secs, &self.without_adjustment(event), listeners)
+                } else {
+                    self.apply(secs, event, listeners)
+                };
             }
         }
         has_changed
@@ -263,6 +271,7 @@ impl Mirror {
         if is_due {
             self.round = self.round.wrapping_add(1);
             self.gone.clear();
+            self.fresh.clear();
             self.swept = 0;
             self.full_since_listing = false;
             self.listing_began = Some(now);

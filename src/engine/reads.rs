@@ -31,8 +31,6 @@ pub(super) struct Reads {
     batches: Batches<Wanted>,
     /// What the batch under way asks for, but for those that have ended since it was sent.
     asked: Vec<FlowKey>,
-    /// The round of listings in which the batch under way was sent.
-    round: u8,
     /// Flows that found no place.
     pub(super) left_out: u64,
 }
@@ -62,7 +60,6 @@ impl Reads {
             due: None,
             batches: Batches::new(),
             asked: Vec::new(),
-            round: 0,
             left_out: 0,
         }
     }
@@ -98,11 +95,6 @@ impl Reads {
         self.waiting.is_empty() && self.asked.is_empty()
     }
 
-    /// In which round of listings the batch under way was sent.
-    pub(super) fn round(&self) -> u8 {
-        self.round
-    }
-
     /// When the next read is due.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         self.due.filter(|_| self.batches.is_empty())
@@ -112,7 +104,6 @@ impl Reads {
     pub(super) fn next_batch(
         &mut self,
         now: Instant,
-        round: u8,
         next_seq: &mut u32,
         out: &mut Vec<u8>,
     ) -> Option<KernelRequest> {
@@ -135,7 +126,6 @@ impl Reads {
             });
         }
         self.due = None;
-        self.round = round;
         self.batches.send(batch)
     }
 

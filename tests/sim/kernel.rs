@@ -191,9 +191,10 @@ impl Kernel {
             .any(|held| taken.contains(&held.orig) || taken.contains(&held.reply))
     }
 
-    /// True if a table that knows everything that was told must be this one.
+    /// True if a table that knows everything that was told must be this one, but for what
+    /// [`Kernel::without_unread`] takes out.
     pub(crate) fn is_told(&self) -> bool {
-        self.is_quiet() && !self.has_unseen && self.unread.is_empty()
+        self.is_quiet() && !self.has_unseen
     }
 
     /// The node reboots: nothing is left.
@@ -341,6 +342,17 @@ impl Kernel {
                 .collect(),
             expectations: self.expected.values().copied().map(timeless).collect(),
         }
+    }
+
+    /// A table without the adjustments that nobody has read.
+    pub(crate) fn without_unread(&self, mut table: Table) -> Table {
+        for key in &self.unread {
+            if let Some((flow, rare)) = table.flows.get_mut(key) {
+                flow.status.0 &= !Status::SEQ_ADJUST;
+                rare.seqadj_orig = None;
+            }
+        }
+        table
     }
 
     /// What tells the flows apart.

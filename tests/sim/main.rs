@@ -261,9 +261,10 @@ fn events_and_listings_race() {
         });
         for _ in 0..20 {
             cluster.overrun(0);
-            for _ in 0..20 {
+            // Often enough that something changes while a listing runs, which takes some 10 ms.
+            for _ in 0..200 {
                 cluster.churn(0, 2);
-                cluster.run(SECOND / 50);
+                cluster.run(SECOND / 500);
             }
         }
         cluster.run_until_at_rest(5 * SECOND);

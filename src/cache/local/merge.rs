@@ -1,47 +1,21 @@
 //! What is known of a flow and what is told of it, made one.
 
 use super::{Applied, Circumstances, Local, NIL, Secs, Slot};
-use crate::flow::rare::SeqAdj;
 use crate::flow::{EventKind, Flow, FlowEvent, Present, Status};
 
 impl Local {
-    /// Takes over what the kernel has answered about a flow that is there. `counts`: the answer is
-    /// no older than the running listing, whose word it takes the place of.
-    pub fn refresh(
+    /// Takes over what the kernel has shown of a flow and tells in no event: how a NAT helper has
+    /// shifted its sequence numbers. Everything else an event may have told later.
+    pub fn adjust(
         &mut self,
         slot: Slot,
-        answer: &FlowEvent,
-        counts: bool,
-        at: Circumstances,
-        worth: impl Fn(&Flow, Secs) -> bool,
-    ) -> Applied {
-        let round = self.meta[slot.0 as usize].round;
-        let applied = self.change(answer, slot, self.key_hash(slot.0), at, worth);
-        if !counts {
-            self.meta[slot.0 as usize].round = round;
-        }
-        applied
-    }
-
-    /// Takes over from a listing what no event has told of a flow: how a NAT helper has shifted its
-    /// sequence numbers, if it shows more of that than is known.
-    pub(super) fn adjust(
-        &mut self,
-        slot: Slot,
-        listed: &FlowEvent,
+        shown: &FlowEvent,
         at: Circumstances,
         worth: impl Fn(&Flow, Secs) -> bool,
     ) -> Applied {
         let mut flow = self.flows[slot.0 as usize];
         // Different ids prove different lives; equal ones prove nothing, and cannot be helped.
-        if !listed.present.has(Present::SEQADJ) || listed.flow.id != flow.id {
-            return Applied::Same;
-        }
-        let held = self.rare(slot).copied().unwrap_or_default();
-        let mut rare = held;
-        rare.seqadj_orig = later(held.seqadj_orig, listed.rare.seqadj_orig);
-        rare.seqadj_reply = later(held.seqadj_reply, listed.rare.seqadj_reply);
-        if rare == held {
+        if !shown.present.has(Present::SEQADJ) || shown.flow.id != flow.id {
             return Applied::Same;
         }
         flow.status.0 |= Status::SEQ_ADJUST;
@@ -50,9 +24,13 @@ impl Local {
             present: Present(Present::SEQADJ | Present::STATUS),
             port_id: 0,
             flow,
-            rare,
+            rare: shown.rare,
         };
-        self.change(&told, slot, self.key_hash(slot.0), at, worth)
+        // It is no event: what a listing says of the flow still counts.
+        let round = self.meta[slot.0 as usize].round;
+        let applied = self.change(&told, slot, self.key_hash(slot.0), at, worth);
+        self.meta[slot.0 as usize].round = round;
+        applied
     }
 
     /// Writes what an event carried over what is there. A new life says everything. A listing does
@@ -114,17 +92,5 @@ impl Local {
         let meta = &self.meta[slot as usize];
         let since_announced = now.saturating_sub(meta.announced);
         since_announced > known / 2 && told > known.saturating_sub(now.saturating_sub(meta.seen))
-    }
-}
-
-/// The later of two adjustments of one direction: the position moves with the sequence numbers.
-fn later(held: Option<SeqAdj>, shown: Option<SeqAdj>) -> Option<SeqAdj> {
-    match (held, shown) {
-        (None, shown) => shown,
-        (held, None) => held,
-        (Some(held), Some(shown)) => {
-            let ahead = shown.correction_pos.wrapping_sub(held.correction_pos);
-            Some(if ahead.cast_signed() > 0 { shown } else { held })
-        }
     }
 }

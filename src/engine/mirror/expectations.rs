@@ -8,7 +8,7 @@ use super::Mirror;
 use crate::cache::local::{Applied, Master};
 use crate::cache::{HashKey, Secs};
 use crate::ctnetlink::request::{Answer, KernelRequest};
-use crate::flow::{EventKind, ExpectationEvent, ExpectationKey, Flow, FlowEvent};
+use crate::flow::{EventKind, ExpectationEvent, ExpectationKey, Flow, FlowEvent, Present, Status};
 use crate::rules::{Rule, holds};
 
 /// Expectations that wait for their master to be told; beyond that the oldest goes, and the next
@@ -149,11 +149,10 @@ impl Mirror {
         next_seq: &mut u32,
         out: &mut Vec<u8>,
     ) -> Option<KernelRequest> {
-        self.reads.next_batch(now, self.round, next_seq, out)
+        self.reads.next_batch(now, next_seq, out)
     }
 
-    /// A batch was carried out, perhaps one of reads. Events that are older than an answer and still
-    /// on their way do no harm: the last of them tells what the answer told.
+    /// A batch was carried out, perhaps one of reads.
     pub(in crate::engine) fn on_read(
         &mut self,
         secs: Secs,
@@ -168,11 +167,10 @@ impl Mirror {
             policy,
             reads,
             counters,
-            round,
+            fresh,
             ..
         } = self;
-        let (mut has_changed, mut stale) = (false, Vec::new());
-        let is_of_round = reads.round() == *round;
+        let mut has_changed = false;
         let done = reads.on_done(last_seq, is_answered, answers, |key, found| {
             counters.reads += 1;
             let Some(slot) = local.find(key) else {
@@ -184,19 +182,35 @@ impl Mirror {
                 return;
             }
             let worth = |flow: &Flow, age| policy.replicates(flow, age).is_ok();
-            let applied = local.refresh(slot, found, is_of_round, at, worth);
+            let applied = local.adjust(slot, found, at, worth);
             has_changed |= applied == Applied::Changed;
-            // The listing may show it as it was before, and come later.
-            if !is_of_round && listing_runs {
-                stale.push(found.flow);
+            let hash = local.hash_key().of_key(key);
+            if listing_runs && fresh.find(hash, |&held| held == hash).is_none() {
+                fresh.insert_unique(hash, hash, |&held| held);
             }
         });
-        stale.iter().for_each(|flow| reads.want(flow));
         match done {
             Err(answers) => Read::NotOurs(answers),
             Ok(()) if has_changed => Read::Changed,
             Ok(()) => Read::Same,
         }
+    }
+
+    /// A line of a listing about a flow that was read since the listing began: the line may be
+    /// older, so the adjustment that was read stays. If the line is newer after all, another read
+    /// is on its way.
+    pub(super) fn without_adjustment(&self, line: &FlowEvent) -> FlowEvent {
+        let held = self.local.find(&line.flow.key());
+        let rare = held.and_then(|slot| self.local.rare(slot)).copied();
+        let rare = rare.unwrap_or_default();
+        let mut line = *line;
+        line.present.0 &= !Present::SEQADJ;
+        line.rare.seqadj_orig = rare.seqadj_orig;
+        line.rare.seqadj_reply = rare.seqadj_reply;
+        if rare.seqadj_orig.is_some() || rare.seqadj_reply.is_some() {
+            line.flow.status.0 |= Status::SEQ_ADJUST;
+        }
+        line
     }
 }
 

@@ -32,10 +32,7 @@ impl World {
     /// The next batch, by its last number.
     fn poll(&mut self) -> Option<u32> {
         let mut out = Vec::new();
-        match self
-            .reads
-            .next_batch(self.now, 0, &mut self.seq, &mut out)?
-        {
+        match self.reads.next_batch(self.now, &mut self.seq, &mut out)? {
             KernelRequest::Batch { last_seq, .. } => Some(last_seq),
             KernelRequest::Dump => panic!("reads are batches"),
         }
