@@ -161,7 +161,11 @@ fn requests() -> Vec<Seed> {
 
 /// Single messages, and all of them in one datagram.
 fn captured() -> Vec<Seed> {
-    let text = fs::read_to_string("tests/golden/ctnetlink.txt").expect("captured messages");
+    let files = ["ctnetlink.txt", "ctnetlink_expectations.txt"];
+    let text = files.map(|file| {
+        fs::read_to_string(Path::new("tests/golden").join(file)).expect("captured messages")
+    });
+    let text = text.concat();
     let lines = text.lines().filter(|line| !line.starts_with('#'));
     let mut seeds: Vec<Seed> = lines
         .filter_map(|line| line.split_once(' '))

@@ -3,9 +3,9 @@
 //! What can be read must be written again as it was, and a flow that a peer tells must be one that
 //! a commit can put into a request and a listing into words.
 
-use ctsyncd::ctnetlink::{decode_event, encode, messages};
-use ctsyncd::flow::text::{FlowJson, write_line};
-use ctsyncd::flow::{Flow, FlowEvent, Rare};
+use ctsyncd::ctnetlink::{decode_event, decode_expectation_event, encode, expectation, messages};
+use ctsyncd::flow::text::{ExpectationJson, FlowJson, write_expectation, write_line};
+use ctsyncd::flow::{Expectation, ExpectationEvent, Flow, FlowEvent, Rare};
 use ctsyncd::wire::{
     Frame, Frames, Header, Kind, Record, Records, emit_expectation, emit_flow, emit_marker,
     emit_tombstone,
@@ -43,7 +43,10 @@ fn record(record: Record) -> usize {
         Record::Expectation {
             expectation,
             age_secs,
-        } => emit_expectation(&mut out, expectation, *age_secs),
+        } => {
+            emit_expectation(&mut out, expectation, *age_secs);
+            can_be_expected(expectation);
+        }
         Record::Tombstone { hash } => emit_tombstone(&mut out, *hash),
         Record::Marker(marker) => emit_marker(&mut out, marker),
         Record::Unknown(_) => return 0,
@@ -62,6 +65,23 @@ fn frame(frame: Frame) -> usize {
     let again: Vec<_> = Frames::new(&out).collect();
     assert_eq!(again, [Ok(frame)]);
     1
+}
+
+/// Whatever is known as an expectation can be put into words for the kernel, and read back.
+pub(crate) fn can_be_expected(held: &Expectation) {
+    let mut out = Vec::new();
+    expectation::create(&mut out, 1, encode::Ack::None, held);
+    assert!(out.len() <= encode::MESSAGE_LEN_MAX);
+    let mut event = ExpectationEvent::default();
+    if decode_expectation_event(&out, &mut event).is_ok() {
+        assert_eq!(event.expectation.tuple, held.tuple);
+        assert_eq!(event.expectation.master, held.master);
+        assert_eq!(event.expectation.nat, held.nat);
+    }
+    let mut line = String::new();
+    write_expectation(&mut line, held, held.timeout_secs);
+    assert!(!line.contains('\n'), "{line:?}");
+    let _json = ExpectationJson::new(held, held.timeout_secs);
 }
 
 /// To the kernel, as a create and a delete of this very flow, and to people.

@@ -130,6 +130,21 @@ pub(super) fn commit_lines(commit: &CommitStatus, number: impl Fn(u64) -> String
     for missing in &commit.missing {
         text += &format!("  missing: {missing}\n");
     }
+    let expected = &commit.expectations;
+    if expected.total > 0 {
+        text += &format!(
+            "{} expectations: {} created, {} already there, {} superseded, {} expired; {} failed\n",
+            number(expected.total),
+            number(expected.created),
+            number(expected.already),
+            number(expected.superseded),
+            number(expected.expired),
+            number(expected.failed.iter().map(|group| group.flows).sum()),
+        );
+    }
+    for group in &expected.failed {
+        text += &format!("  {} failed: {}\n", number(group.flows), group.reason);
+    }
     text
 }
 
@@ -160,6 +175,22 @@ mod tests {
             Outcome::of(&promoted).render("promote"),
             format!("active, term 4\n{expected}")
         );
+    }
+
+    #[test]
+    fn the_expectations_have_a_line_of_their_own() {
+        let value = json!({
+            "running": false, "elapsed_ms": 12, "total": 1, "created": 1, "already": 0,
+            "replaced": 0, "without_helper": 0, "failed": [],
+            "expectations": {
+                "total": 9, "created": 3, "already": 1, "superseded": 2, "expired": 0,
+                "failed": [{"reason": "the flow that expects it has no helper here", "flows": 3}],
+            },
+        });
+        let expected = "1 flows: 1 created, 0 already there, 0 replaced; 0 failed; 12 ms\n\
+                        9 expectations: 3 created, 1 already there, 2 superseded, 0 expired; \
+                        3 failed\n  3 failed: the flow that expects it has no helper here\n";
+        assert_eq!(Outcome::of(&value).render("commit"), expected);
     }
 
     #[test]

@@ -6,8 +6,9 @@
 //!   sets what is wanted.
 //! - A key has a zone, that of the master. No dump and no event tells it.
 //! - A delete without a tuple is a flush of all expectations. [`delete`] cannot leave it out.
-//! - The name of the helper is that of the master in what the kernel tells, and that of the
-//!   *expected flow* in a create ([`create`]).
+//! - The name of the helper is that of the master in what the kernel tells, and may be taken for
+//!   that of the *expected flow* in a create ([`create`]).
+//! - An update needs mask and master too (EINVAL), although they change nothing.
 
 use super::attr::{Attr, Attrs, Builder};
 use super::cta;
@@ -16,7 +17,7 @@ use super::encode::{self, Ack};
 use super::message::{Message, MessageKind, NFGENMSG_LEN};
 use crate::flow::expectation::{ExpectationNat, FunctionName, SourceMask};
 use crate::flow::rare::HelperName;
-use crate::flow::{EventKind, Expectation, ExpectationEvent, Tuple};
+use crate::flow::{EventKind, Expectation, ExpectationEvent, Family, Tuple};
 
 /// Decodes an event: one whole netlink message, header included.
 ///
@@ -80,7 +81,7 @@ fn decode(
             cta::CTA_EXPECT_ID => expectation.id = attr.be32()?,
             cta::CTA_EXPECT_FLAGS => expectation.flags = attr.be32()?,
             cta::CTA_EXPECT_CLASS => expectation.class = attr.be32()?,
-            cta::CTA_EXPECT_NAT => expectation.nat = nat(&attr)?,
+            cta::CTA_EXPECT_NAT => expectation.nat = nat(&attr, family)?,
             // A name that cannot be one is dropped: the expectation matters more.
             cta::CTA_EXPECT_HELP_NAME => expectation.helper = HelperName::new(attr.text()),
             cta::CTA_EXPECT_FN => expectation.function = FunctionName::new(attr.text()),
@@ -107,7 +108,7 @@ fn decode(
     Ok(())
 }
 
-fn nat(attr: &Attr<'_>) -> Result<Option<ExpectationNat>, DecodeError> {
+fn nat(attr: &Attr<'_>, family: Family) -> Result<Option<ExpectationNat>, DecodeError> {
     let (mut direction, mut source) = (None, None);
     for attr in attr.nest() {
         let attr = attr?;
@@ -116,6 +117,9 @@ fn nat(attr: &Attr<'_>) -> Result<Option<ExpectationNat>, DecodeError> {
             cta::CTA_EXPECT_NAT_TUPLE => source = Some(decode::tuple(&attr)?.0),
             _ => {}
         }
+    }
+    if source.is_some_and(|source: Tuple| source.family != family) {
+        return Err(DecodeError::TuplesDiffer);
     }
     Ok(direction
         .zip(source)
@@ -130,20 +134,17 @@ fn nat(attr: &Attr<'_>) -> Result<Option<ExpectationNat>, DecodeError> {
 /// the same, EBUSY if one waits for part of the same, ENOENT without its master, EOPNOTSUPP if
 /// that has no helper, EINVAL for a class or function that the helper does not have.
 ///
-/// The kernel shows the helper of the master, and takes what it is given as the helper of the
-/// expected flow: given back, the data connection of an FTP session would be read, and rewritten,
-/// as a control connection. So the name goes back only where the expected flow has that helper
-/// (signalling of SIP), or where a class needs it: the kernel takes no class without.
+/// The kernel shows the helper of the master; what it makes of a name that it is given differs.
+/// Linux 6.18 was seen to give the expected flow no helper, named or not, and to take a class
+/// without a name. Older ones take the name for the helper of the *expected flow*, and no class
+/// without it (net/netfilter/nf_conntrack_netlink.c, `ctnetlink_alloc_expect`): given back, the
+/// data connection of an FTP session would be read, and rewritten, as a control connection. So the
+/// name goes back only where the expected flow has that helper (signalling of SIP), or where a
+/// class needs it.
 pub fn create(out: &mut Vec<u8>, seq: u32, ack: Ack, expectation: &Expectation) {
     let flags = cta::NLM_F_CREATE | cta::NLM_F_EXCL;
     let mut message = begin(out, cta::IPCTNL_MSG_EXP_NEW, flags, seq, ack, expectation);
-    message.nest(cta::CTA_EXPECT_MASTER, |nest| {
-        encode::tuple(nest, &expectation.master);
-    });
-    key(&mut message, expectation);
-    message.nest(cta::CTA_EXPECT_MASK, |nest| {
-        encode::tuple(nest, &expectation.mask.as_tuple(&expectation.tuple));
-    });
+    three_tuples(&mut message, expectation);
     message.be32(cta::CTA_EXPECT_TIMEOUT, expectation.timeout_secs);
     if let Some(name) = expectation.helper
         && (expectation.class != 0 || name.as_str() == "sip")
@@ -182,7 +183,7 @@ pub fn update_timeout(
     timeout_secs: u32,
 ) {
     let mut message = begin(out, cta::IPCTNL_MSG_EXP_NEW, 0, seq, ack, expectation);
-    key(&mut message, expectation);
+    three_tuples(&mut message, expectation);
     message.be32(cta::CTA_EXPECT_TIMEOUT, timeout_secs);
     message.finish();
 }
@@ -216,6 +217,17 @@ fn begin<'a>(
     let flags = cta::NLM_F_REQUEST | flags | ack;
     let family = expectation.tuple.family as u8;
     Builder::expectation(out, action, flags, seq, family)
+}
+
+/// The key, and what the kernel wants beside it also in an update, which does not look at it.
+fn three_tuples(message: &mut Builder<'_>, expectation: &Expectation) {
+    message.nest(cta::CTA_EXPECT_MASTER, |nest| {
+        encode::tuple(nest, &expectation.master);
+    });
+    key(message, expectation);
+    message.nest(cta::CTA_EXPECT_MASK, |nest| {
+        encode::tuple(nest, &expectation.mask.as_tuple(&expectation.tuple));
+    });
 }
 
 fn key(message: &mut Builder<'_>, expectation: &Expectation) {

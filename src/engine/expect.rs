@@ -175,8 +175,9 @@ impl Expect {
             (Step::Create, libc::EBUSY) => Verdict::Failed(Failure::Conflict),
             (Step::Create, libc::EMFILE) => Verdict::Failed(Failure::TooMany),
             (Step::Create, errno) => Verdict::Failed(Failure::Refused(errno)),
-            // Whatever is said of its timeout: it was made, and may have been used already.
-            (Step::SetTimeout, _) => Verdict::Created,
+            // It was made, and may have been used, or have ended, meanwhile.
+            (Step::SetTimeout, 0 | libc::ENOENT | libc::ETIME) => Verdict::Created,
+            (Step::SetTimeout, errno) => Verdict::Failed(Failure::Refused(errno)),
         }
     }
 }

@@ -59,6 +59,8 @@ pub(super) struct Mirror {
     swept: u64,
     orphans: Orphans,
     reads: Reads,
+    /// Hashes of the keys of flows that were read since the listing began.
+    fresh: HashTable<u64>,
     scrub_interval: Duration,
     is_complete: bool,
     missed_events: bool,
@@ -124,6 +126,7 @@ impl Mirror {
             swept: 0,
             orphans: Orphans::default(),
             reads: Reads::new(),
+            fresh: HashTable::new(),
             scrub_interval,
             is_complete: false,
             missed_events: false,
@@ -228,9 +231,6 @@ impl Mirror {
                 ended.entry(hash, |&ended| ended == hash, |&ended| ended).or_insert(hash);
             }
             has_changed |= self.apply(event, at);
-            if !self.orphans.is_empty() && event.rare.helper.is_some() {
-                has_changed |= self.adopt(secs, event, listeners);
-            }
         }
         has_changed
     }
@@ -254,6 +254,8 @@ impl Mirror {
     pub(super) fn on_overrun(&mut self, now: Instant) -> Notice {
         self.counters.overruns += 1;
         self.missed_events = true;
+        // Their ends may be among what was missed.
+        self.orphans.clear();
         self.want_listing(now);
         Notice::Overrun
     }
@@ -274,13 +276,18 @@ impl Mirror {
         if self.listing_runs() {
             for event in flows {
                 let hash = self.local.hash_key().of_key(&event.flow.key());
-                if self.gone.find(hash, |&gone| gone == hash).is_none() {
-                    let mut at = self.circumstances(secs, listeners);
-                    if self.writes.creates(hash, &event.flow.key()) {
-                        at.found = Origin::Derived;
-                    }
-                    has_changed |= self.apply(event, at);
+                if self.gone.find(hash, |&gone| gone == hash).is_some() {
+                    continue;
                 }
+                let mut at = self.circumstances(secs, listeners);
+                if self.writes.creates(hash, &event.flow.key()) {
+                    at.found = Origin::Derived;
+                }
+                has_changed |= if self.fresh.find(hash, |&fresh| fresh == hash).is_some() {
+                    self.apply(&self.without_adjustment(event), at)
+                } else {
+                    self.apply(event, at)
+                };
             }
         }
         has_changed
@@ -337,6 +344,7 @@ impl Mirror {
         if is_due {
             self.round = self.round.wrapping_add(1);
             self.gone.clear();
+            self.fresh.clear();
             self.swept = 0;
             self.full_since_listing = false;
             self.listing_began = Some(now);
@@ -393,7 +401,10 @@ impl Mirror {
             };
             self.local.apply(&end, at, |_, _| false)
         };
-        self.judge(applied)
+        let has_adopted = !self.orphans.is_empty()
+            && event.rare.helper.is_some()
+            && self.adopt(at.now, event, at.listeners);
+        self.judge(applied) || has_adopted
     }
 
     /// True if the peers must hear of it.

@@ -183,7 +183,7 @@ impl Engine {
     /// An event of the kernel about an expectation, in its place among the others.
     pub fn handle_expectation(&mut self, now: Instant, event: &ExpectationEvent) {
         let (secs, listeners) = (self.secs(now), self.replication.listeners());
-        if self.mirror.on_expectation(now, secs, event, listeners) {
+        if self.mirror.on_expectation(secs, event, listeners) {
             self.replication.handle_change(now);
         }
         self.tell_full(now);
@@ -251,7 +251,9 @@ impl Engine {
                 answers,
             } => {
                 let (secs, listeners) = (self.secs(now), self.replication.listeners());
-                let is_read = self.mirror.on_read(secs, last_seq, answers, listeners);
+                let is_read = self
+                    .mirror
+                    .on_read(secs, (last_seq, complete), answers, listeners);
                 match is_read {
                     Read::Changed => self.replication.handle_change(now),
                     Read::Same => {}

@@ -19,17 +19,27 @@ const WAITING_MAX: usize = 1_024;
 /// shifts the numbers, some microseconds later.
 const DELAY: Duration = Duration::from_millis(2);
 
+/// A flow is asked for this often when answers are lost; then the next scrub reads it.
+const ATTEMPTS_MAX: u8 = 3;
+
 /// What waits, and the one batch under way.
 #[derive(Debug)]
 pub(super) struct Reads {
-    waiting: VecDeque<(FlowKey, Flow)>,
-    /// When the last that waits was told.
+    waiting: VecDeque<Wanted>,
+    /// When those that wait are read.
     due: Option<Instant>,
-    batches: Batches<FlowKey>,
+    batches: Batches<Wanted>,
     /// What the batch under way asks for, but for those that have ended since it was sent.
     asked: Vec<FlowKey>,
     /// Flows that found no place.
     pub(super) left_out: u64,
+}
+
+/// A flow to be read.
+#[derive(Clone, Copy, Debug)]
+struct Wanted {
+    flow: Flow,
+    attempts: u8,
 }
 
 /// What came of a batch.
@@ -55,22 +65,28 @@ impl Reads {
     }
 
     /// A flow is to be read soon.
-    pub(super) fn want(&mut self, now: Instant, flow: &Flow) {
-        let key = flow.key();
-        if self.waiting.iter().any(|(waiting, _)| *waiting == key) {
+    pub(super) fn want(&mut self, flow: &Flow) {
+        self.push(Wanted {
+            flow: *flow,
+            attempts: 0,
+        });
+    }
+
+    fn push(&mut self, wanted: Wanted) {
+        let key = wanted.flow.key();
+        if self.waiting.iter().any(|waiting| waiting.flow.key() == key) {
             return;
         }
         if self.waiting.len() >= WAITING_MAX {
             self.left_out += 1;
             return;
         }
-        self.due.get_or_insert(now + DELAY);
-        self.waiting.push_back((key, *flow));
+        self.waiting.push_back(wanted);
     }
 
     /// A flow has ended: an answer about it would be told of another life.
     pub(super) fn forget(&mut self, key: &FlowKey) {
-        self.waiting.retain(|(waiting, _)| waiting != key);
+        self.waiting.retain(|waiting| waiting.flow.key() != *key);
         self.asked.retain(|asked| asked != key);
     }
 
@@ -91,20 +107,25 @@ impl Reads {
         next_seq: &mut u32,
         out: &mut Vec<u8>,
     ) -> Option<KernelRequest> {
-        if !self.batches.is_empty() || self.due.is_none_or(|due| due > now) {
+        if self.waiting.is_empty() {
+            self.due = None;
+            return None;
+        }
+        let due = *self.due.get_or_insert(now + DELAY);
+        if !self.batches.is_empty() || due > now {
             return None;
         }
         let mut batch = self.batches.begin(out, next_seq);
         while batch.room() > 0 {
-            let Some((key, flow)) = self.waiting.pop_front() else {
+            let Some(wanted) = self.waiting.pop_front() else {
                 break;
             };
-            self.asked.push(key);
-            batch.push(key, |out, seq| encode::get(out, seq, Ack::None, &flow));
+            self.asked.push(wanted.flow.key());
+            batch.push(wanted, |out, seq| {
+                encode::get(out, seq, Ack::None, &wanted.flow);
+            });
         }
-        if self.waiting.is_empty() {
-            self.due = None;
-        }
+        self.due = None;
         self.batches.send(batch)
     }
 
@@ -113,21 +134,34 @@ impl Reads {
     pub(super) fn on_done(
         &mut self,
         last_seq: u32,
+        is_answered: bool,
         answers: Vec<Answer>,
         mut found: impl FnMut(&FlowKey, &FlowEvent),
     ) -> Result<(), Vec<Answer>> {
         if !self.batches.has(last_seq) {
             return Err(answers);
         }
-        let asked = &self.asked;
-        self.batches.settle(last_seq, answers, |key, answer| {
-            if let Some(Outcome::Found(event)) = answer.map(|answer| answer.outcome)
-                && asked.contains(&key)
-            {
-                found(&key, &event);
+        let asked = std::mem::take(&mut self.asked);
+        let mut unanswered = Vec::new();
+        self.batches.settle(last_seq, answers, |wanted, answer| {
+            let key = wanted.flow.key();
+            match answer.map(|answer| answer.outcome) {
+                _ if !asked.contains(&key) => {}
+                Some(Outcome::Found(event)) => found(&key, &event),
+                Some(Outcome::Refused(_)) => {}
+                None if !is_answered && wanted.attempts + 1 < ATTEMPTS_MAX => {
+                    unanswered.push(Wanted {
+                        attempts: wanted.attempts + 1,
+                        ..wanted
+                    });
+                }
+                None => {}
             }
         });
-        self.asked.clear();
+        unanswered.into_iter().for_each(|wanted| self.push(wanted));
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

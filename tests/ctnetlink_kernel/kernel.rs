@@ -7,8 +7,10 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use ctsyncd::ctnetlink::encode::{self, Ack};
-use ctsyncd::ctnetlink::{MessageKind, decode_error, decode_listed, messages};
-use ctsyncd::flow::{Flow, FlowEvent, Rare};
+use ctsyncd::ctnetlink::{
+    MessageKind, decode_error, decode_listed, decode_listed_expectation, expectation, messages,
+};
+use ctsyncd::flow::{ExpectationEvent, Flow, FlowEvent, Rare};
 use netlink_sys::{Socket, SocketAddr};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
@@ -161,6 +163,26 @@ impl Kernel {
                 }
                 let mut event = FlowEvent::default();
                 decode_listed(message.bytes, &mut event).expect("a flow");
+                listed.push(event);
+            }
+        }
+    }
+}
+
+impl Kernel {
+    /// All expectations.
+    pub(crate) fn dump_expectations(&mut self) -> Vec<ExpectationEvent> {
+        let (socket, _) = self.send(expectation::dump);
+        let mut listed = Vec::new();
+        loop {
+            let (datagram, _) = socket.recv_from_full().expect("an answer");
+            for message in messages(&datagram) {
+                let message = message.expect("whole messages");
+                if message.kind == MessageKind::Done {
+                    return listed;
+                }
+                let mut event = ExpectationEvent::default();
+                decode_listed_expectation(message.bytes, &mut event).expect("an expectation");
                 listed.push(event);
             }
         }

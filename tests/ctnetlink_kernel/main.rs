@@ -3,6 +3,7 @@
 //! Needs root, and `ip`, `nft` and `conntrack`; every test works in a network namespace of its own
 //! and says so by name when it cannot run.
 
+mod expectations;
 mod flows;
 mod kernel;
 

@@ -1,6 +1,6 @@
 //! The world: nodes with their kernels, links between them, one clock, one seed, and the checkers.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use ctsyncd::wire::header::Kind;
 use ctsyncd::wire::seal::{ClusterKey, Keyring};
 use ctsyncd::wire::{DATAGRAM_BYTES_MAX, Epoch, Header, Identity, Name, Record, Records, Versions};
 
-use crate::kernel::{Delivery, Kernel, Lives, PORT_ID, numbered, ordered};
+use crate::kernel::{Delivery, Kernel, Lives, PORT_ID, Table, numbered, ordered, timeless};
 use crate::links::{InFlight, Links};
 use crate::release;
 use crate::rng::Rng;
@@ -65,9 +65,6 @@ impl Default for Options {
         }
     }
 }
-
-/// A table, in an order that two of them share.
-type Table = BTreeMap<[u8; 40], Flow>;
 
 /// Tables as they were when a marker was sent, remembered this many per sender.
 const MARKED_MAX: usize = 5000;
@@ -466,10 +463,17 @@ impl Cluster {
         let name = self.nodes[source].name;
         let peer = engine.peers().iter().find(|peer| peer.name() == name);
         let replica = peer.and_then(|peer| peer.replica()).expect("has met it");
-        let flows = self.nodes[source].kernel.flows();
-        replica_table(replica)
+        let of_kernel = self.nodes[source].kernel.table();
+        let held = replica_table(replica);
+        let flows_are_true = held
+            .flows
             .iter()
-            .all(|(key, flow)| flows.get(key) == Some(flow))
+            .all(|(key, flow)| of_kernel.flows.get(key) == Some(flow));
+        let expectations_are_true = held
+            .expectations
+            .iter()
+            .all(|(key, held)| of_kernel.expectations.get(key) == Some(held));
+        flows_are_true && expectations_are_true
     }
 
     /// What keeps the cluster from being at rest: replicas must be equal, and proven equal by a
@@ -488,9 +492,11 @@ impl Cluster {
             if all_run && engine.local().tombstones() > 0 {
                 return Some(format!("fw{at} keeps tombstones that nobody waits for"));
             }
-            if local_table(engine) != node.kernel.flows() {
+            let local = local_table(engine);
+            if local != node.kernel.table() {
+                let differs = difference(&local, &node.kernel.table());
                 return Some(format!(
-                    "the local cache of fw{at} is not its kernel's table"
+                    "the local cache of fw{at} is not its kernel's table: {differs}"
                 ));
             }
             let local = told_table(engine);
@@ -600,6 +606,9 @@ impl Cluster {
             };
             match node.kernel.deliver(&mut self.rng) {
                 Some(Delivery::Events(events)) => engine.handle_events(self.now, &events),
+                Some(Delivery::Expectation(event)) => {
+                    engine.handle_expectation(self.now, &event);
+                }
                 Some(Delivery::Overrun) => engine.handle_overrun(self.now),
                 Some(Delivery::Done(done)) => engine.handle_done(self.now, done),
                 None => {}
@@ -748,10 +757,12 @@ impl Cluster {
             assert!(out.len() <= DATAGRAM_BYTES_MAX, "seed {seed}: too long");
             let has_marker = note_marker(&mut node.marked, engine, &out, &identities);
             if has_marker && node.kernel.is_told() {
-                let is_true = local_table(engine) == node.kernel.flows();
+                let [told, true_one] = [local_table(engine), node.kernel.table()]
+                    .map(|table| node.kernel.without_unread(table));
                 assert!(
-                    is_true,
-                    "seed {seed}: a marker tells what the kernel does not"
+                    told == true_one,
+                    "seed {seed}: a marker tells what the kernel does not: {}",
+                    difference(&told, &true_one)
                 );
             }
             if release::speaks_2(node.versions) {
@@ -866,27 +877,66 @@ fn damage(rng: &mut Rng, datagram: &mut Vec<u8>) {
     }
 }
 
+/// The first thing in which two tables differ.
+fn difference(one: &Table, other: &Table) -> String {
+    let keys = one.flows.keys().chain(other.flows.keys());
+    for key in keys {
+        let (one, other) = (one.flows.get(key), other.flows.get(key));
+        if one != other {
+            return format!("{one:?} and {other:?}");
+        }
+    }
+    let keys = one.expectations.keys().chain(other.expectations.keys());
+    for key in keys {
+        let (one, other) = (one.expectations.get(key), other.expectations.get(key));
+        if one != other {
+            return format!("{one:?} and {other:?}");
+        }
+    }
+    "nothing".into()
+}
+
 fn local_table(engine: &Engine) -> Table {
     let local = engine.local();
-    let flows = (0..local.slots()).filter_map(|slot| local.flow(Slot(slot)));
-    flows.map(|flow| (ordered(&flow.key()), *flow)).collect()
+    let mut table = Table::default();
+    for slot in (0..local.slots()).map(Slot) {
+        if let Some(flow) = local.flow(slot) {
+            let rare = local.rare(slot).copied().unwrap_or_default();
+            table.flows.insert(ordered(&flow.key()), (*flow, rare));
+        }
+        let expectation = local.expectation(slot).copied();
+        table.expectations.extend(expectation.map(timeless));
+    }
+    table
 }
 
 /// What of it the peers hear of.
 fn told_table(engine: &Engine) -> Table {
     let local = engine.local();
-    let flows = (0..local.slots()).map(Slot).filter_map(|slot| {
-        let flow = local.flow(slot)?;
-        local.replicates(slot).then_some(flow)
-    });
-    flows.map(|flow| (ordered(&flow.key()), *flow)).collect()
+    let mut table = local_table(engine);
+    let is_told = |key: &FlowKey| local.find(key).is_some_and(|slot| local.replicates(slot));
+    table.flows.retain(|_, (flow, _)| is_told(&flow.key()));
+    let has_told_master = |expectation: &Expectation| {
+        is_told(&FlowKey {
+            orig: expectation.master,
+            zone: expectation.zone,
+        })
+    };
+    table.expectations.retain(|_, expectation| has_told_master(expectation));
+    table
 }
 
 fn replica_table(replica: &Replica) -> Table {
-    let flows = (0..replica.slots()).filter_map(|slot| replica.flow(Slot(slot)));
-    flows
-        .map(|(flow, _)| (ordered(&flow.key()), *flow))
-        .collect()
+    let mut table = Table::default();
+    for slot in (0..replica.slots()).map(Slot) {
+        if let Some((flow, rare)) = replica.flow(slot) {
+            let rare = rare.copied().unwrap_or_default();
+            table.flows.insert(ordered(&flow.key()), (*flow, rare));
+        }
+        let expectation = replica.expectation(slot).copied();
+        table.expectations.extend(expectation.map(timeless));
+    }
+    table
 }
 
 fn address(node: usize, link: u8) -> SocketAddr {

@@ -12,20 +12,40 @@ use ctsyncd::ctnetlink::decode::decode_event;
 use ctsyncd::ctnetlink::encode::{self, Ack, Update};
 use ctsyncd::ctnetlink::message::{Message, MessageKind, messages};
 use ctsyncd::ctnetlink::request::{Answer, KernelRequest, Outcome, RequestDone};
-use ctsyncd::flow::{EventKind, Flow, FlowEvent, FlowKey, Present, Rare, Status, Tuple};
+use ctsyncd::flow::rare::{HelperName, SeqAdj};
+use ctsyncd::flow::{
+    EventKind, Expectation, ExpectationEvent, Family, Flow, FlowEvent, FlowKey, Present, Rare,
+    Status, Tuple,
+};
 
 use crate::rng::Rng;
 
 /// Netlink port id of the daemon's writer.
 pub(crate) const PORT_ID: u32 = 4_242;
 
+mod expecting;
+
 type Key = [u8; 40];
+
+/// What a table holds, in an order that two of them share: flows with their rare attributes, and
+/// expectations without their timeouts.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Table {
+    pub(crate) flows: BTreeMap<Key, (Flow, Rare)>,
+    pub(crate) expectations: BTreeMap<Key, Expectation>,
+}
 
 /// The table and what is on its way to the daemon.
 #[derive(Debug, Default)]
 pub(crate) struct Kernel {
     table: BTreeMap<Key, Flow>,
-    events: VecDeque<FlowEvent>,
+    /// What the helpers of flows expect, by the flow: one thing each, as with FTP.
+    expected: BTreeMap<Key, Expectation>,
+    /// Sequence adjustments of flows.
+    adjusted: BTreeMap<Key, SeqAdj>,
+    /// Flows that were adjusted since anybody has read them.
+    unread: BTreeSet<Key>,
+    events: VecDeque<Event>,
     overrun: bool,
     listing: Option<Listing>,
     /// Something ended without an event, and no listing has been made since.
@@ -46,11 +66,41 @@ pub(crate) struct Kernel {
 #[derive(Debug, Default)]
 struct Listing {
     to_read: VecDeque<Key>,
-    read: VecDeque<Flow>,
+    read: VecDeque<FlowEvent>,
+    /// The same of expectations, once all flows are read.
+    expectations: Option<(VecDeque<Key>, VecDeque<ExpectationEvent>)>,
     /// It ends before its end.
     is_cut_short: bool,
     /// Something ended unseen since it began.
     is_behind: bool,
+    /// Adjusted flows that it shows as they are.
+    unread: BTreeSet<Key>,
+}
+
+impl Table {
+    /// Number of entries.
+    pub(crate) fn len(&self) -> usize {
+        self.flows.len() + self.expectations.len()
+    }
+
+    /// Number of entries that are not the same in both.
+    pub(crate) fn differences(&self, other: &Self) -> usize {
+        differences(&self.flows, &other.flows)
+            + differences(&self.expectations, &other.expectations)
+    }
+}
+
+fn differences<T: PartialEq>(one: &BTreeMap<Key, T>, other: &BTreeMap<Key, T>) -> usize {
+    let missing = other.keys().filter(|key| !one.contains_key(*key)).count();
+    let is_other = |(key, value): &(&Key, &T)| other.get(*key) != Some(*value);
+    one.iter().filter(is_other).count() + missing
+}
+
+/// Something that happened.
+#[derive(Debug)]
+enum Event {
+    Flow(FlowEvent),
+    Expectation(ExpectationEvent),
 }
 
 impl Kernel {
@@ -72,7 +122,19 @@ impl Kernel {
                     ..flow
                 };
                 self.table.insert(key, born);
+                // A helper looks at the first packet of a flow before the flow is in the table.
+                if is_master(&born) && rng.percent(30) {
+                    self.expect_something(rng, key);
+                }
                 self.tell(EventKind::New, born, 0);
+            }
+            Some(held) if is_master(held) && rng.percent(40) => {
+                if self.expected.contains_key(&key) && rng.percent(50) {
+                    self.end_expectation(key, 0);
+                } else {
+                    self.expect_something(rng, key);
+                    self.adjust(rng, key);
+                }
             }
             Some(held) if rng.percent(60) => {
                 held.mark = rng.below(5) as u32;
@@ -108,7 +170,11 @@ impl Kernel {
 
     /// A flow ends without an event.
     pub(crate) fn vanish_unseen(&mut self) {
-        self.table.pop_first();
+        if let Some((key, _)) = self.table.pop_first() {
+            self.expected.remove(&key);
+            self.adjusted.remove(&key);
+            self.unread.remove(&key);
+        }
         self.has_unseen = true;
         if let Some(listing) = &mut self.listing {
             listing.is_behind = true;
@@ -200,7 +266,8 @@ impl Kernel {
             .any(|held| taken.contains(&held.orig) || taken.contains(&held.reply))
     }
 
-    /// True if a table that knows everything that was told must be this one.
+    /// True if a table that knows everything that was told must be this one, but for what
+    /// [`Kernel::without_unread`] takes out.
     pub(crate) fn is_told(&self) -> bool {
         self.is_quiet() && !self.has_unseen
     }
@@ -209,6 +276,9 @@ impl Kernel {
     pub(crate) fn reboot(&mut self) {
         self.table.clear();
         self.expires.clear();
+        self.expected.clear();
+        self.adjusted.clear();
+        self.unread.clear();
         self.has_unseen = false;
         self.forget_daemon();
     }
@@ -228,8 +298,10 @@ impl Kernel {
                 self.listing = Some(Listing {
                     to_read: self.table.keys().copied().collect(),
                     read: VecDeque::new(),
+                    expectations: None,
                     is_cut_short: rng.percent(5),
                     is_behind: false,
+                    unread: self.unread.clone(),
                 });
             }
             KernelRequest::Batch {
@@ -245,6 +317,9 @@ impl Kernel {
                         MessageKind::Conntrack(IPCTNL_MSG_CT_GET) => Some(self.look_up(&message)),
                         MessageKind::Conntrack(IPCTNL_MSG_CT_DELETE) => {
                             self.delete(&message).err().map(Outcome::Refused)
+                        }
+                        MessageKind::Expectation(_) => {
+                            self.write_expectation(&message).err().map(Outcome::Refused)
                         }
                         _ if message.flags & NLM_F_CREATE == 0 => {
                             self.update(&message).err().map(Outcome::Refused)
@@ -270,36 +345,61 @@ impl Kernel {
     /// What reaches the daemon next: events in order, an overrun, answers, part of a listing.
     pub(crate) fn deliver(&mut self, rng: &mut Rng) -> Option<Delivery> {
         let choice = rng.below(3);
-        if choice > 0 && !self.events.is_empty() {
-            let count = 1 + rng.below(self.events.len() as u64) as usize;
-            return Some(Delivery::Events(self.events.drain(..count).collect()));
+        if choice > 0
+            && let Some(first) = self.events.pop_front()
+        {
+            return Some(self.deliver_events(rng, first));
         }
         if self.events.is_empty() && std::mem::take(&mut self.overrun) {
             return Some(Delivery::Overrun);
         }
         if let Some(done) = self.done.pop_front() {
+            self.note_read(&done);
             return Some(Delivery::Done(done));
         }
-        let Self { listing, table, .. } = self;
-        let running = listing.as_mut()?;
-        if running.read.is_empty() && (running.to_read.is_empty() || running.is_cut_short) {
-            let complete = running.to_read.is_empty();
-            self.has_unseen &= !complete || running.is_behind;
-            *listing = None;
-            return Some(Delivery::Done(RequestDone::DumpEnded { complete }));
-        }
+        let mut running = self.listing.take()?;
         let up_to = |rng: &mut Rng, len: usize| rng.below(len as u64 + 1) as usize;
-        let count = up_to(rng, running.to_read.len());
-        let keys = running.to_read.drain(..count);
-        running
-            .read
-            .extend(keys.filter_map(|key| table.get(&key).copied()));
-        let count = up_to(rng, running.read.len());
-        let listed = running.read.drain(..count);
-        let listed = listed
-            .map(|flow| event(EventKind::Listed, flow, 0))
-            .collect();
-        Some(Delivery::Done(RequestDone::Listed(listed)))
+        let done =
+            if !running.read.is_empty() || (!running.to_read.is_empty() && !running.is_cut_short) {
+                let count = up_to(rng, running.to_read.len());
+                for key in running.to_read.drain(..count) {
+                    let flow = self.table.get(&key);
+                    running
+                        .read
+                        .extend(flow.map(|flow| self.event(EventKind::Listed, *flow, 0)));
+                }
+                let count = up_to(rng, running.read.len());
+                RequestDone::Listed(running.read.drain(..count).collect())
+            } else if running.is_cut_short {
+                let complete = running.to_read.is_empty();
+                if !complete {
+                    return Some(Delivery::Done(RequestDone::DumpEnded { complete }));
+                }
+                running.is_cut_short = false;
+                RequestDone::Listed(Vec::new())
+            } else {
+                let (to_read, read) = running.expectations.get_or_insert_with(|| {
+                    (self.expected.keys().copied().collect(), VecDeque::new())
+                });
+                if to_read.is_empty() && read.is_empty() {
+                    self.has_unseen &= running.is_behind;
+                    self.unread.retain(|key| !running.unread.contains(key));
+                    return Some(Delivery::Done(RequestDone::DumpEnded { complete: true }));
+                }
+                let count = up_to(rng, to_read.len());
+                for key in to_read.drain(..count) {
+                    let expected = self.expected.get(&key).copied();
+                    read.extend(expected.map(|expectation| ExpectationEvent {
+                        kind: EventKind::Listed,
+                        port_id: 0,
+                        expectation,
+                    }));
+                }
+                let count = up_to(rng, read.len());
+                RequestDone::ListedExpectations(read.drain(..count).collect())
+            };
+        self.listing = Some(running);
+        Some(Delivery::Done(done))
     }
 
     /// Nothing is on its way to the daemon.
@@ -310,6 +410,28 @@ impl Kernel {
     /// The table, in an order that two kernels share.
     pub(crate) fn flows(&self) -> BTreeMap<Key, Flow> {
         self.table.clone()
+    }
+
+    /// Everything that a cache of the table must hold.
+    pub(crate) fn table(&self) -> Table {
+        let flows = self.table.iter();
+        Table {
+            flows: flows
+                .map(|(key, flow)| (*key, (*flow, self.event(EventKind::Listed, *flow, 0).rare)))
+                .collect(),
+            expectations: self.expected.values().copied().map(timeless).collect(),
+        }
+    }
+
+    /// A table without the adjustments that nobody has read.
+    pub(crate) fn without_unread(&self, mut table: Table) -> Table {
+        for key in &self.unread {
+            if let Some((flow, rare)) = table.flows.get_mut(key) {
+                flow.status.0 &= !Status::SEQ_ADJUST;
+                rare.seqadj_orig = None;
+            }
+        }
+        table
     }
 
     /// What tells the flows apart.
@@ -332,7 +454,7 @@ impl Kernel {
             is_asked_for(flow) || is_asked_for(&reversed)
         });
         found.map_or(Outcome::Refused(libc::ENOENT), |flow| {
-            Outcome::Found(Box::new(event(EventKind::Listed, *flow, 0)))
+            Outcome::Found(Box::new(self.event(EventKind::Listed, *flow, 0)))
         })
     }
 
@@ -359,12 +481,17 @@ impl Kernel {
             return Err(libc::EEXIST);
         }
         self.lives += 1;
-        let born = Flow {
+        let mut born = Flow {
             id: self.lives,
             ..event.flow
         };
-        self.table.insert(ordered(&born.key()), born);
-        self.expire(ordered(&born.key()), born.timeout_secs);
+        let key = ordered(&born.key());
+        if let Some(adjustment) = event.rare.seqadj_orig {
+            self.adjusted.insert(key, adjustment);
+            born.status.0 |= Status::SEQ_ADJUST;
+        }
+        self.table.insert(key, born);
+        self.expire(key, born.timeout_secs);
         self.tell(EventKind::New, born, PORT_ID);
         Ok(())
     }
@@ -416,11 +543,36 @@ impl Kernel {
         self.expires.remove(&key);
         if let Some(flow) = self.table.remove(&key) {
             self.tell(EventKind::Destroy, flow, port_id);
+            self.end_expectation(key, 0);
+            self.adjusted.remove(&key);
+            self.unread.remove(&key);
         }
     }
 
     fn tell(&mut self, kind: EventKind, flow: Flow, port_id: u32) {
-        self.events.push_back(event(kind, flow, port_id));
+        let event = self.event(kind, flow, port_id);
+        self.events.push_back(Event::Flow(event));
+    }
+
+    /// What is said of a flow: its adjustment only where somebody asks, or where it was born so.
+    fn event(&self, kind: EventKind, flow: Flow, port_id: u32) -> FlowEvent {
+        let mut event = FlowEvent {
+            kind,
+            present: Present(Present::STATUS | Present::TIMEOUT),
+            port_id,
+            flow,
+            rare: Rare::default(),
+        };
+        if is_master(&flow) {
+            event.rare.helper = HelperName::new(b"ftp");
+            event.present.0 |= Present::HELPER;
+        }
+        let is_told = matches!(kind, EventKind::Listed | EventKind::New);
+        if let Some(adjustment) = self.adjusted.get(&ordered(&flow.key())).filter(|_| is_told) {
+            event.rare.seqadj_orig = Some(*adjustment);
+            event.present.0 |= Present::SEQADJ;
+        }
+        event
     }
 }
 
@@ -444,12 +596,27 @@ impl Lives {
 /// What reaches a daemon.
 #[derive(Debug)]
 pub(crate) enum Delivery {
-    /// Events.
+    /// Events about flows.
     Events(Vec<FlowEvent>),
+    /// An event about an expectation.
+    Expectation(ExpectationEvent),
     /// Some were dropped.
     Overrun,
     /// An answer.
     Done(RequestDone),
+}
+
+/// An expectation by what tells it apart, without its timeout.
+pub(crate) fn timeless(expectation: Expectation) -> (Key, Expectation) {
+    let key = FlowKey {
+        orig: expectation.tuple,
+        zone: expectation.zone,
+    };
+    let timeless = Expectation {
+        timeout_secs: 0,
+        ..expectation
+    };
+    (ordered(&key), timeless)
 }
 
 /// Bytes in whose order flows are listed.
@@ -485,13 +652,8 @@ pub(crate) fn numbered(number: u16) -> Flow {
     }
 }
 
-fn event(kind: EventKind, flow: Flow, port_id: u32) -> FlowEvent {
-    let present = Present(Present::STATUS | Present::TIMEOUT);
-    FlowEvent {
-        kind,
-        present,
-        port_id,
-        flow,
-        rare: Rare::default(),
-    }
+/// True for flows that have a helper. Over IPv6 none has: what it would expect does not fit in the
+/// datagrams of the smallest worlds.
+fn is_master(flow: &Flow) -> bool {
+    flow.orig.dst_id == 53 && flow.orig.src_id % 2 == 1 && flow.orig.family == Family::V4
 }

@@ -90,7 +90,7 @@ const RULES: &[(Rule, Missed)] = &[
         Rule::D7Hold,
         In(crate::a_replica_that_is_too_small_is_full_of_true_flows_says_so_and_heals),
     ),
-    (Rule::ListingLate, InALife),
+    (Rule::ListingLate, In(crate::events_and_listings_race)),
     (Rule::ListingEnds, In(crate::events_and_listings_race)),
     (Rule::ListingWhole, InALife),
 ];

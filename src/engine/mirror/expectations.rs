@@ -8,7 +8,7 @@ use super::Mirror;
 use crate::cache::local::{Applied, Master};
 use crate::cache::{HashKey, Secs};
 use crate::ctnetlink::request::{Answer, KernelRequest};
-use crate::flow::{EventKind, ExpectationEvent, ExpectationKey, FlowEvent, Present, Status};
+use crate::flow::{EventKind, ExpectationEvent, ExpectationKey, Flow, FlowEvent, Present, Status};
 use crate::rules::{Rule, holds};
 
 /// Expectations that wait for their master to be told; beyond that the oldest goes, and the next
@@ -49,7 +49,6 @@ impl Mirror {
     /// An event about an expectation. True if the peers must hear of something.
     pub(in crate::engine) fn on_expectation(
         &mut self,
-        now: Instant,
         secs: Secs,
         event: &ExpectationEvent,
         listeners: u8,
@@ -67,12 +66,6 @@ impl Mirror {
             let at = self.circumstances(secs, listeners);
             let applied = self.local.unexpect(event, at);
             return self.judge(applied);
-        }
-        if event.port_id == 0
-            && let Master::Known(slot) = self.local.master(&event.expectation.master)
-            && let Some(flow) = self.local.flow(slot)
-        {
-            self.reads.want(now, flow);
         }
         self.expect(secs, event, listeners)
     }
@@ -115,7 +108,15 @@ impl Mirror {
     fn expect(&mut self, secs: Secs, event: &ExpectationEvent, listeners: u8) -> bool {
         let at = self.circumstances(secs, listeners);
         let applied = match self.local.master(&event.expectation.master) {
-            Master::Known(slot) => self.local.expect(event, slot, at),
+            Master::Known(slot) => {
+                if event.kind == EventKind::New
+                    && event.port_id == 0
+                    && let Some(flow) = self.local.flow(slot)
+                {
+                    self.reads.want(flow);
+                }
+                self.local.expect(event, slot, at)
+            }
             Master::Unknown => {
                 self.counters.expectations_without_master += 1;
                 if event.kind == EventKind::New {
@@ -151,46 +152,65 @@ impl Mirror {
         self.reads.next_batch(now, next_seq, out)
     }
 
-    /// A batch was carried out, perhaps one of reads. Of a flow that was read only the sequence
-    /// adjustments count: events that are still on their way tell everything else, in order.
+    /// A batch was carried out, perhaps one of reads.
     pub(in crate::engine) fn on_read(
         &mut self,
         secs: Secs,
-        last_seq: u32,
+        (last_seq, is_answered): (u32, bool),
         answers: Vec<Answer>,
         listeners: u8,
     ) -> Read {
         let at = self.circumstances(secs, listeners);
+        let listing_runs = self.listing_runs();
         let Self {
             local,
             policy,
             reads,
             counters,
+            fresh,
             ..
         } = self;
         let mut has_changed = false;
-        let done = reads.on_done(last_seq, answers, |key, found| {
+        let done = reads.on_done(last_seq, is_answered, answers, |key, found| {
             counters.reads += 1;
-            let held = local.find(key).and_then(|slot| local.flow(slot));
-            let Some(&(mut flow)) = held.filter(|held| held.reply == found.flow.reply) else {
+            let Some(slot) = local.find(key) else {
                 return;
             };
-            flow.status.0 |= found.flow.status.0 & Status::SEQ_ADJUST;
-            let told = FlowEvent {
-                kind: EventKind::Update,
-                present: Present(Present::SEQADJ | Present::STATUS),
-                port_id: 0,
-                flow,
-                rare: found.rare,
-            };
-            let applied = local.apply(&told, at, |flow, age| policy.replicates(flow, age).is_ok());
+            let is_it =
+                |held: &Flow| held.orig == found.flow.orig && held.reply == found.flow.reply;
+            if !local.flow(slot).is_some_and(is_it) {
+                return;
+            }
+            let worth = |flow: &Flow, age| policy.replicates(flow, age).is_ok();
+            let applied = local.adjust(slot, found, at, worth);
             has_changed |= applied == Applied::Changed;
+            let hash = local.hash_key().of_key(key);
+            if listing_runs && fresh.find(hash, |&held| held == hash).is_none() {
+                fresh.insert_unique(hash, hash, |&held| held);
+            }
         });
         match done {
             Err(answers) => Read::NotOurs(answers),
             Ok(()) if has_changed => Read::Changed,
             Ok(()) => Read::Same,
         }
+    }
+
+    /// A line of a listing about a flow that was read since the listing began: the line may be
+    /// older, so the adjustment that was read stays. If the line is newer after all, another read
+    /// is on its way.
+    pub(super) fn without_adjustment(&self, line: &FlowEvent) -> FlowEvent {
+        let held = self.local.find(&line.flow.key());
+        let rare = held.and_then(|slot| self.local.rare(slot)).copied();
+        let rare = rare.unwrap_or_default();
+        let mut line = *line;
+        line.present.0 &= !Present::SEQADJ;
+        line.rare.seqadj_orig = rare.seqadj_orig;
+        line.rare.seqadj_reply = rare.seqadj_reply;
+        if rare.seqadj_orig.is_some() || rare.seqadj_reply.is_some() {
+            line.flow.status.0 |= Status::SEQ_ADJUST;
+        }
+        line
     }
 }
 
