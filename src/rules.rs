@@ -90,6 +90,8 @@ pub enum Rule {
     ListingEnds,
     /// A listing that was interrupted ends what it has not named.
     ListingWhole,
+    /// Ends that come of an address that has left are told at once.
+    HeldEnds,
 }
 
 /// True unless a test has taken the rule out on this thread.

@@ -14,6 +14,7 @@ use crate::rules::{Rule, holds};
 
 mod cursor;
 mod leaves;
+mod sweep;
 mod tombstones;
 
 pub use cursor::{Cursor, Entry};
@@ -192,22 +193,6 @@ impl Local {
                 self.change(event, slot, hash, at, worth)
             }
         }
-    }
-
-    /// Ends the flows in some slots that the current listing and the events since it began have
-    /// not named; returns how many, and where to go on until there is nothing left to look at.
-    pub fn sweep(&mut self, from: Slot, slots: u32, at: Circumstances) -> (u32, Option<Slot>) {
-        let end = self.slots().min(from.0.saturating_add(slots));
-        let mut swept = 0;
-        for slot in from.0..end {
-            let meta = &self.meta[slot as usize];
-            if matches!(meta.kind, Kind::Flow | Kind::Held) && meta.round != at.round {
-                let hash = self.key.of_key(&self.flows[slot as usize].key());
-                self.end(Slot(slot), hash, at);
-                swept += 1;
-            }
-        }
-        (swept, (end < self.slots()).then_some(Slot(end)))
     }
 
     /// Gives a flow the next version without changing it (rule C6).

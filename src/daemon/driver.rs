@@ -15,6 +15,7 @@ use tokio::time::sleep_until;
 use tracing::debug;
 
 use super::gate::{self, Gate};
+use super::look::Look;
 use super::port::Port;
 use super::tell::tell;
 use crate::ctnetlink::request::RequestDone;
@@ -89,6 +90,7 @@ pub(super) struct Parts {
     pub(super) reader: EventReader,
     pub(super) requests: Requests,
     pub(super) addresses: watch::Receiver<Vec<IpAddr>>,
+    pub(super) look: Look,
     pub(super) ports: Vec<Port>,
     pub(super) role: watch::Sender<(Role, u64)>,
     pub(super) gate: Option<Gate>,
@@ -148,13 +150,7 @@ impl Driver {
                     }
                     Woken::Order(Some(order)) => self.on_order(order),
                     Woken::Order(None) => return Ok(()),
-                    Woken::Addresses => {
-                        let addresses = self.parts.addresses.borrow_and_update().clone();
-                        if let Some(gate) = &self.parts.gate {
-                            gate.set_addresses(&addresses);
-                        }
-                        self.parts.engine.handle_addresses(clock(), addresses);
-                    }
+                    Woken::Addresses => self.on_addresses(),
                     Woken::Readable | Woken::Time => {}
                 }
             }
@@ -196,17 +192,21 @@ impl Driver {
         });
         tokio::select! {
             biased;
+            // An event of a flow that ends because an address has left comes later than that.
+            Ok(()) = addresses.changed() => Woken::Addresses,
             received = events.recv() => Woken::Events(received),
             () = readable => Woken::Readable,
             received = done.recv() => Woken::Done(received),
             order = orders.recv() => Woken::Order(order),
-            Ok(()) = addresses.changed() => Woken::Addresses,
             () = sleep_until(wake_at.into()) => Woken::Time,
         }
     }
 
     /// Takes a share of what is there. False: there is more. `None`: nobody gives orders any more.
     fn take_inputs(&mut self) -> Option<bool> {
+        if self.parts.addresses.has_changed().unwrap_or(false) {
+            self.on_addresses();
+        }
         let mut took_all = true;
         for taken in 0..=EVENT_BATCHES {
             match self.parts.events.try_recv() {
@@ -258,9 +258,20 @@ impl Driver {
         false
     }
 
+    fn on_addresses(&mut self) {
+        let addresses = self.parts.addresses.borrow_and_update().clone();
+        if let Some(gate) = &self.parts.gate {
+            gate.set_addresses(&addresses);
+        }
+        self.parts.engine.handle_addresses(clock(), addresses);
+    }
+
     fn on_events(&mut self, events: KernelEvents) {
         match events {
             KernelEvents::Batch(batch) => {
+                if let Some(addresses) = self.parts.look.before(&batch) {
+                    self.parts.engine.handle_addresses(clock(), addresses);
+                }
                 self.parts.engine.handle_events(clock(), &batch);
                 self.parts.reader.recycle(batch);
             }

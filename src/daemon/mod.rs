@@ -21,6 +21,7 @@ mod driver;
 mod gate;
 mod identity;
 pub mod key;
+mod look;
 mod port;
 mod remember;
 pub mod systemd;
@@ -38,6 +39,7 @@ use crate::wire::seal::Keyring;
 use crate::wire::{Epoch, Name, WINDOW_MAX};
 use driver::{Asker, Driver};
 use gate::Gate;
+use look::Look;
 use port::Port;
 
 /// Batches of events that wait for the engine; when they are full the reader waits, the kernel
@@ -122,6 +124,7 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
         reader,
         requests,
         addresses: addresses.addresses(),
+        look: Look::new()?,
         ports: links,
         role: role_in,
         gate: gate.transpose()?,

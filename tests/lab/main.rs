@@ -12,6 +12,7 @@ mod harness;
 
 mod commands;
 mod commit;
+mod departed;
 mod failover;
 mod gate;
 mod links;
