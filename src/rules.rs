@@ -106,6 +106,8 @@ pub enum Rule {
     HotStale,
     /// Copies do not become ours when we are promoted.
     HotClaim,
+    /// Ends that come of an address that has left are told at once.
+    HeldEnds,
 }
 
 /// True unless a test has taken the rule out on this thread.

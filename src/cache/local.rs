@@ -17,6 +17,7 @@ mod expectations;
 mod leaves;
 mod merge;
 mod origin;
+mod sweep;
 mod tombstones;
 
 pub use cursor::{Cursor, Entry};
@@ -213,22 +214,6 @@ impl Local {
                 self.change(event, slot, hash, at, worth)
             }
         }
-    }
-
-    /// Ends the entries in some slots that the current listing and the events since it began have
-    /// not named; returns how many, and where to go on until there is nothing left to look at.
-    pub fn sweep(&mut self, from: Slot, slots: u32, at: Circumstances) -> (u32, Option<Slot>) {
-        let end = self.slots().min(from.0.saturating_add(slots));
-        let mut swept = 0;
-        for slot in from.0..end {
-            let meta = &self.meta[slot as usize];
-            if meta.kind.is_tracked() && meta.round != at.round {
-                let hash = self.key_hash(slot);
-                self.end(Slot(slot), hash, at);
-                swept += 1;
-            }
-        }
-        (swept, (end < self.slots()).then_some(Slot(end)))
     }
 
     /// Gives an entry the next version without changing it (rule C6).

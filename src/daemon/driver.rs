@@ -16,6 +16,7 @@ use tokio::time::sleep_until;
 use tracing::{debug, warn};
 
 use super::gate::{self, Gate};
+use super::look::Look;
 use super::port::Port;
 use super::remember::Remembered;
 use super::tell::tell;
@@ -98,6 +99,7 @@ pub(super) struct Parts {
     pub(super) requests: Requests,
     pub(super) addresses: watch::Receiver<Vec<IpAddr>>,
     pub(super) host: watch::Receiver<Host>,
+    pub(super) look: Look,
     pub(super) ports: Vec<Port>,
     pub(super) role: watch::Sender<Remembered>,
     pub(super) standing: watch::Sender<Standing>,
@@ -161,13 +163,7 @@ impl Driver {
                     }
                     Woken::Order(Some(order)) => self.on_order(order),
                     Woken::Order(None) => return Ok(()),
-                    Woken::Addresses => {
-                        let addresses = self.parts.addresses.borrow_and_update().clone();
-                        if let Some(gate) = &self.parts.gate {
-                            gate.set_addresses(&addresses);
-                        }
-                        self.parts.engine.handle_addresses(clock(), addresses);
-                    }
+                    Woken::Addresses => self.on_addresses(),
                     Woken::Host => self.take_host(),
                     Woken::Readable | Woken::Time => {}
                 }
@@ -211,11 +207,12 @@ impl Driver {
         });
         tokio::select! {
             biased;
+            // An event of a flow that ends because an address has left comes later than that.
+            Ok(()) = addresses.changed() => Woken::Addresses,
             received = events.recv() => Woken::Events(received),
             () = readable => Woken::Readable,
             received = done.recv() => Woken::Done(received),
             order = orders.recv() => Woken::Order(order),
-            Ok(()) = addresses.changed() => Woken::Addresses,
             Ok(()) = host.changed() => Woken::Host,
             () = sleep_until(wake_at.into()) => Woken::Time,
         }
@@ -223,6 +220,9 @@ impl Driver {
 
     /// Takes a share of what is there. False: there is more. `None`: nobody gives orders any more.
     fn take_inputs(&mut self) -> Option<bool> {
+        if self.parts.addresses.has_changed().unwrap_or(false) {
+            self.on_addresses();
+        }
         let mut took_all = true;
         for taken in 0..=EVENT_BATCHES {
             match self.parts.events.try_recv() {
@@ -279,9 +279,20 @@ impl Driver {
         false
     }
 
+    fn on_addresses(&mut self) {
+        let addresses = self.parts.addresses.borrow_and_update().clone();
+        if let Some(gate) = &self.parts.gate {
+            gate.set_addresses(&addresses);
+        }
+        self.parts.engine.handle_addresses(clock(), addresses);
+    }
+
     fn on_events(&mut self, events: KernelEvents) {
         match events {
             KernelEvents::Batch(batch) => {
+                if let Some(addresses) = self.parts.look.before(&batch) {
+                    self.parts.engine.handle_addresses(clock(), addresses);
+                }
                 self.parts.engine.handle_events(clock(), &batch);
                 self.parts.reader.recycle(batch);
             }

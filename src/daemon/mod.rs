@@ -24,6 +24,7 @@ mod gate;
 mod history;
 mod identity;
 pub mod key;
+mod look;
 mod port;
 mod remember;
 pub mod systemd;
@@ -45,6 +46,7 @@ use driver::{Asker, Driver};
 use fifo::Fifo;
 use gate::Gate;
 use history::History;
+use look::Look;
 use port::Port;
 use remember::{Memory, Remembered};
 use track::TrackFile;
@@ -154,6 +156,7 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
         requests,
         addresses: addresses.addresses(),
         host: host.host(),
+        look: Look::new()?,
         ports: links,
         role: role_in,
         standing: standing_in,

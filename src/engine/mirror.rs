@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use hashbrown::HashTable;
 
+use super::departed::Departed;
 use super::hot::Writes;
 use super::notice::Notice;
 use super::reads::Reads;
@@ -35,6 +36,7 @@ pub(super) struct Mirror {
     pub(super) local: Local,
     policy: Policy,
     addresses: LocalAddresses,
+    departed: Departed,
     own_port_id: u32,
     round: u8,
     /// How often this node has lost the active role, and one.
@@ -85,6 +87,7 @@ enum Listing {
 pub(super) struct MirrorCounters {
     pub(super) events: u64,
     pub(super) echoes: u64,
+    pub(super) held_ends: u64,
     pub(super) overruns: u64,
     pub(super) listings: u64,
     pub(super) listings_interrupted: u64,
@@ -112,6 +115,7 @@ impl Mirror {
             local,
             policy,
             addresses: LocalAddresses::default(),
+            departed: Departed::new(now),
             own_port_id,
             round: 0,
             era: 1,
@@ -145,12 +149,14 @@ impl Mirror {
     /// From now on what the kernel is found to track is this node's own, and fresh.
     pub(super) fn take_ownership(&mut self) {
         self.is_owner = true;
+        self.departed.on_role_taken();
     }
 
     /// From now on it is not, and what is there goes stale.
     pub(super) fn lose_ownership(&mut self) {
         self.is_owner = false;
         self.era = self.era.wrapping_add(1);
+        self.departed.on_role_lost();
     }
 
     /// Hot standby: whether what is found is this node's own, and whether it carries traffic.
@@ -208,7 +214,14 @@ impl Mirror {
     }
 
     /// Events, in order. True if the peers must hear of something.
-    pub(super) fn on_events(&mut self, secs: Secs, events: &[FlowEvent], listeners: u8) -> bool {
+    pub(super) fn on_events(
+        &mut self,
+        now: Instant,
+        secs: Secs,
+        events: &[FlowEvent],
+        listeners: u8,
+    ) -> bool {
+        self.departed.tick(now);
         let mut has_changed = false;
         for event in events {
             self.counters.events += 1;
@@ -216,6 +229,10 @@ impl Mirror {
             if event.port_id != 0 && event.port_id == self.own_port_id {
                 self.counters.echoes += 1;
                 self.on_echo(event, &mut at);
+            }
+            if self.departed.holds_end(event) {
+                self.counters.held_ends += 1;
+                continue;
             }
             if event.kind == EventKind::Destroy && self.listing_runs() && holds(Rule::ListingEnds) {
                 self.remember_end(self.local.hash_key().of_key(&event.flow.key()));
@@ -263,6 +280,8 @@ impl Mirror {
     /// This node's own addresses have changed, and with them perhaps what replicates.
     pub(super) fn on_addresses(&mut self, now: Instant, addresses: LocalAddresses) {
         if addresses != self.addresses {
+            self.departed.tick(now);
+            self.departed.on_addresses(&self.addresses, &addresses);
             self.addresses = addresses;
             if self.policy != Policy::Everything {
                 self.want_listing(now);
@@ -313,11 +332,14 @@ impl Mirror {
         secs: Secs,
         listeners: u8,
     ) -> (bool, Option<Notice>) {
+        self.departed.tick(now);
         let Listing::Sweeping(from) = self.listing else {
             return (false, None);
         };
         let at = self.circumstances(secs, listeners);
-        let (swept, next) = self.local.sweep(from, SWEEP_SLOTS, at);
+        let departed = &self.departed;
+        let keeps = |flow: &Flow| departed.keeps(flow);
+        let (swept, next) = self.local.sweep(from, SWEEP_SLOTS, at, keeps);
         self.swept += u64::from(swept);
         if let Some(next) = next {
             self.listing = Listing::Sweeping(next);
@@ -340,8 +362,9 @@ impl Mirror {
 
     /// True if the kernel must be asked for a listing now, which begins with this.
     pub(super) fn begin_listing(&mut self, now: Instant) -> bool {
-        let is_due = matches!(self.listing, Listing::DueAt(at) if at <= now);
+        let is_due = self.due_at().is_some_and(|at| at <= now);
         if is_due {
+            self.departed.on_listing(now);
             self.round = self.round.wrapping_add(1);
             self.gone.clear();
             self.fresh.clear();
@@ -378,10 +401,22 @@ impl Mirror {
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         match self.listing {
-            Listing::DueAt(at) => Some(at),
+            Listing::DueAt(_) => self.due_at(),
             Listing::Running { .. } => None,
             Listing::Sweeping(_) => self.listing_began,
         }
+    }
+
+    /// When the next listing begins, if none is under way.
+    fn due_at(&self) -> Option<Instant> {
+        let Listing::DueAt(at) = self.listing else {
+            return None;
+        };
+        Some(
+            self.departed
+                .settles_at()
+                .map_or(at, |settles| at.min(settles)),
+        )
     }
 
     fn apply(&mut self, event: &FlowEvent, at: Circumstances) -> bool {

@@ -22,6 +22,7 @@ mod batch;
 pub mod command;
 mod commit;
 mod damage;
+mod departed;
 mod expect;
 mod fade;
 mod fate;
@@ -174,7 +175,7 @@ impl Engine {
     /// Events of the kernel, in order.
     pub fn handle_events(&mut self, now: Instant, events: &[FlowEvent]) {
         let (secs, listeners) = (self.secs(now), self.replication.listeners());
-        if self.mirror.on_events(secs, events, listeners) {
+        if self.mirror.on_events(now, secs, events, listeners) {
             self.replication.handle_change(now);
         }
         self.tell_full(now);

@@ -92,6 +92,7 @@ impl Engine {
             ("local.refused_flows", kernel.refused_flows),
             ("kernel.events", kernel.events),
             ("kernel.echoes", kernel.echoes),
+            ("kernel.held_ends", kernel.held_ends),
             ("kernel.overruns", kernel.overruns),
             ("kernel.dumps", kernel.listings),
             ("kernel.dumps_interrupted", kernel.listings_interrupted),

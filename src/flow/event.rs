@@ -65,3 +65,15 @@ pub struct FlowEvent {
     /// Its rare attributes, as far as `present` says.
     pub rare: Rare,
 }
+
+impl FlowEvent {
+    /// True if the kernel has ended a flow whose source is translated before its time was over, of
+    /// itself: an operator's deletion has a port id, what expires has no timeout.
+    #[must_use]
+    pub fn is_kill_of_translated(&self) -> bool {
+        self.kind == EventKind::Destroy
+            && self.port_id == 0
+            && self.present.has(Present::TIMEOUT)
+            && self.flow.is_snat()
+    }
+}

@@ -1,7 +1,9 @@
 //! The thread `rt-addr`: keeps the set of this node's own addresses current.
 //!
 //! A notice of rtnetlink only says "look again": the whole list is read anew each time, so a lost
-//! notice (ENOBUFS, told by the kernel) costs nothing but one more look.
+//! notice (ENOBUFS, told by the kernel) costs nothing but one more look. An interface that is down
+//! keeps its IPv4 addresses in the list, but packets to them are not for this node any more, and
+//! what was masqueraded behind them is destroyed: they are left out.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -15,6 +17,7 @@ use netlink_packet_core::{
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::link::{LinkFlags, LinkMessage};
 use tokio::sync::watch;
 use tracing::{error, warn};
 
@@ -25,8 +28,8 @@ use crate::ctnetlink::{self, cta};
 
 const THREAD: &str = "rt-addr";
 
-/// `RTNLGRP_IPV4_IFADDR` and `RTNLGRP_IPV6_IFADDR`, include/uapi/linux/rtnetlink.h.
-const GROUPS: [u32; 2] = [5, 9];
+/// `RTNLGRP_LINK`, `RTNLGRP_IPV4_IFADDR` and `RTNLGRP_IPV6_IFADDR`, include/uapi/linux/rtnetlink.h.
+const GROUPS: [u32; 3] = [1, 5, 9];
 
 /// rtnetlink answers a read at once.
 const SILENCE_MAX: Duration = Duration::from_secs(2);
@@ -57,18 +60,16 @@ impl AddressWatch {
                 source,
             })?;
         }
-        let listing = NetlinkSocket::open_route("addresses")?;
         let refused = |source| KernelError::Route {
             what: "the addresses of this node",
             source,
         };
         let mut watcher = Watcher {
             notices,
-            listing,
+            list: AddressList::open()?,
             buffer: vec![0; READ_BYTES].into(),
-            seq: 0,
         };
-        let (changed, current) = watch::channel(watcher.list().map_err(refused)?);
+        let (changed, current) = watch::channel(watcher.list.read().map_err(refused)?);
         let start_thread = |source| KernelError::Thread {
             name: THREAD,
             source,
@@ -82,7 +83,7 @@ impl AddressWatch {
         Ok(Self { current, stop })
     }
 
-    /// The addresses of all interfaces, both families, sorted and without duplicates; changes
+    /// The addresses of all interfaces that are up, both families, sorted and without duplicates; changes
     /// arrive as whole sets, of which only the newest is kept. Addresses that go and come back
     /// faster than they are read may not be noticed.
     #[must_use]
@@ -97,11 +98,17 @@ impl Drop for AddressWatch {
     }
 }
 
-struct Watcher {
-    notices: NetlinkSocket,
-    listing: NetlinkSocket,
+/// Reads the addresses of this node, as they are at this moment.
+pub struct AddressList {
+    socket: NetlinkSocket,
     buffer: Box<[u8]>,
     seq: u32,
+}
+
+struct Watcher {
+    notices: NetlinkSocket,
+    list: AddressList,
+    buffer: Box<[u8]>,
 }
 
 impl Watcher {
@@ -119,7 +126,7 @@ impl Watcher {
                 if stop.is_stopped() {
                     return;
                 }
-                match self.list() {
+                match self.list.read() {
                     Ok(now) => {
                         changed.send_if_modified(|known| {
                             let differs = *known != now;
@@ -139,19 +146,66 @@ impl Watcher {
         while !matches!(self.notices.receive(&mut self.buffer)?, Received::Empty) {}
         Ok(())
     }
+}
 
-    fn list(&mut self) -> io::Result<Vec<IpAddr>> {
-        self.seq = self.seq.wrapping_add(1);
-        self.listing.send(&list_request(self.seq))?;
+impl AddressList {
+    /// Opens a socket.
+    ///
+    /// # Errors
+    ///
+    /// When rtnetlink cannot be used.
+    pub fn open() -> Result<Self, KernelError> {
+        Ok(Self {
+            socket: NetlinkSocket::open_route("addresses")?,
+            buffer: vec![0; READ_BYTES].into(),
+            seq: 0,
+        })
+    }
+
+    /// The addresses of all interfaces that are up, sorted and without duplicates. The kernel
+    /// answers at once: some 50 µs.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses, or its answer is lost.
+    pub fn read(&mut self) -> io::Result<Vec<IpAddr>> {
+        let mut down = BTreeSet::new();
+        let links = RouteNetlinkMessage::GetLink(LinkMessage::default());
+        self.ask(links, |answer| {
+            if let RouteNetlinkMessage::NewLink(link) = answer
+                && !link.header.flags.contains(LinkFlags::Up)
+            {
+                down.insert(link.header.index);
+            }
+        })?;
         let mut addresses = BTreeSet::new();
+        let all = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+        self.ask(all, |answer| {
+            if let RouteNetlinkMessage::NewAddress(address) = answer
+                && !down.contains(&address.header.index)
+            {
+                addresses.extend(own(&address));
+            }
+        })?;
+        Ok(addresses.into_iter().collect())
+    }
+
+    /// Has something listed, and hands over each entry.
+    fn ask(
+        &mut self,
+        what: RouteNetlinkMessage,
+        mut take: impl FnMut(RouteNetlinkMessage),
+    ) -> io::Result<()> {
+        self.seq = self.seq.wrapping_add(1);
+        self.socket.send(&list_request(what, self.seq))?;
         loop {
-            let datagram = match self.listing.receive(&mut self.buffer)? {
+            let datagram = match self.socket.receive(&mut self.buffer)? {
                 Received::Datagram(datagram) => datagram,
                 Received::Foreign => continue,
                 Received::Overrun | Received::Truncated => {
                     return Err(io::Error::other("an answer was lost"));
                 }
-                Received::Empty if wait_readable_for(&self.listing, SILENCE_MAX)? => continue,
+                Received::Empty if wait_readable_for(&self.socket, SILENCE_MAX)? => continue,
                 Received::Empty => return Err(io::ErrorKind::TimedOut.into()),
             };
             for message in ctnetlink::messages(datagram) {
@@ -167,15 +221,19 @@ impl Watcher {
                     .map_err(io::Error::other)?
                     .payload
                 {
-                    NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewAddress(address)) => {
-                        addresses.extend(own(&address));
-                    }
-                    NetlinkPayload::Done(_) => return Ok(addresses.into_iter().collect()),
+                    NetlinkPayload::InnerMessage(answer) => take(answer),
+                    NetlinkPayload::Done(_) => return Ok(()),
                     NetlinkPayload::Error(refused) => return Err(refused.to_io()),
                     _ => {}
                 }
             }
         }
+    }
+}
+
+impl std::fmt::Debug for AddressList {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AddressList").finish_non_exhaustive()
     }
 }
 
@@ -194,14 +252,11 @@ fn own(message: &AddressMessage) -> Option<IpAddr> {
     })
 }
 
-fn list_request(seq: u32) -> Vec<u8> {
+fn list_request(what: RouteNetlinkMessage, seq: u32) -> Vec<u8> {
     let mut header = NetlinkHeader::default();
     header.flags = NLM_F_REQUEST | NLM_F_DUMP;
     header.sequence_number = seq;
-    let mut message = NetlinkMessage::new(
-        header,
-        NetlinkPayload::from(RouteNetlinkMessage::GetAddress(AddressMessage::default())),
-    );
+    let mut message = NetlinkMessage::new(header, NetlinkPayload::from(what));
     message.finalize();
     let mut bytes = vec![0; message.buffer_len()];
     message.serialize(&mut bytes);

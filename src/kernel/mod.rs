@@ -22,7 +22,7 @@ pub mod sysctl;
 mod wake;
 pub mod writer;
 
-pub use addresses::AddressWatch;
+pub use addresses::{AddressList, AddressWatch};
 pub use counters::Undecodable;
 pub use error::KernelError;
 pub use gate::{GateError, GateTable};

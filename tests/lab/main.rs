@@ -15,6 +15,7 @@ mod commands;
 mod commit;
 mod expectations;
 mod commit_options;
+mod departed;
 mod failover;
 mod gate;
 mod hot;

@@ -1,7 +1,7 @@
 //! The world: nodes with their kernels, links between them, one clock, one seed, and the checkers.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use ctsyncd::cache::{HashKey, Replica, Slot};
@@ -449,6 +449,14 @@ impl Cluster {
                     }
                 }
             }
+        }
+    }
+
+    /// A node has these addresses and no others.
+    pub(crate) fn set_addresses(&mut self, node: usize, addresses: &[IpAddr]) {
+        if let Some(engine) = &mut self.nodes[node].engine {
+            engine.handle_addresses(self.now, addresses.to_vec());
+            self.drain(node);
         }
     }
 

@@ -50,6 +50,8 @@ pub(crate) struct Kernel {
     listing: Option<Listing>,
     /// Something ended without an event, and no listing has been made since.
     has_unseen: bool,
+    /// An address has left, and flows have ended of which the daemon need not tell at once.
+    has_departed: bool,
     done: VecDeque<RequestDone>,
     lives: u32,
     /// Creates and deletes that a daemon has asked for.
@@ -240,6 +242,37 @@ impl Kernel {
         }
     }
 
+    /// Flows that are masqueraded behind an address are born.
+    pub(crate) fn masquerade(&mut self, address: IpAddr, flows: u16) {
+        for number in 0..flows {
+            // The IPv4 ones of them.
+            let mut flow = numbered(number * 3 + 1);
+            let reply = Tuple::new(17, flow.orig.dst_ip(), address, 53, flow.orig.src_id);
+            flow.reply = reply;
+            self.lives += 1;
+            flow.id = self.lives;
+            self.table.insert(ordered(&flow.key()), flow);
+            self.tell(EventKind::New, flow, 0);
+        }
+    }
+
+    /// An address leaves: the kernel destroys what was masqueraded behind it.
+    pub(crate) fn lose_address(&mut self, address: IpAddr) {
+        self.has_departed = true;
+        let is_behind = |flow: &Flow| flow.is_snat() && flow.reply.dst_ip() == address;
+        let behind: Vec<Key> = (self.table.iter())
+            .filter(|(_, flow)| is_behind(flow))
+            .map(|(key, _)| *key)
+            .collect();
+        for key in behind {
+            if let Some(flow) = self.table.remove(&key) {
+                let mut killed = event(EventKind::Destroy, flow, 0);
+                killed.present.0 |= Present::TIMEOUT;
+                self.events.push_back(killed);
+            }
+        }
+    }
+
     /// A stray packet makes an entry that is in the way of one of `flows` flows: reversed, or as
     /// the owner of its reply tuple, or translated to somewhere else.
     pub(crate) fn stray(&mut self, rng: &mut Rng, flows: u16) {
@@ -269,7 +302,7 @@ impl Kernel {
     /// True if a table that knows everything that was told must be this one, but for what
     /// [`Kernel::without_unread`] takes out.
     pub(crate) fn is_told(&self) -> bool {
-        self.is_quiet() && !self.has_unseen
+        self.is_quiet() && !self.has_unseen && !self.has_departed
     }
 
     /// The node reboots: nothing is left.
@@ -656,4 +689,19 @@ pub(crate) fn numbered(number: u16) -> Flow {
 /// datagrams of the smallest worlds.
 fn is_master(flow: &Flow) -> bool {
     flow.orig.dst_id == 53 && flow.orig.src_id % 2 == 1 && flow.orig.family == Family::V4
+}
+
+fn event(kind: EventKind, flow: Flow, port_id: u32) -> FlowEvent {
+    // What expires has no timeout any more.
+    let present = match kind {
+        EventKind::Destroy => Present(Present::STATUS),
+        _ => Present(Present::STATUS | Present::TIMEOUT),
+    };
+    FlowEvent {
+        kind,
+        present,
+        port_id,
+        flow,
+        rare: Rare::default(),
+    }
 }

@@ -15,6 +15,7 @@ mod rng;
 mod rules;
 mod upgrade;
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use cluster::{Cluster, Options};
@@ -497,4 +498,27 @@ fn the_checkers_see_a_replica_that_was_damaged() {
         cluster.run_until_at_rest(2 * SECOND);
     }));
     assert!(outcome.is_err(), "a ghost must be seen");
+}
+
+#[test]
+fn flows_that_die_of_an_address_that_leaves_live_on_elsewhere() {
+    let own = IpAddr::from([192, 0, 2, 2]);
+    let moving = IpAddr::from([198, 51, 100, 1]);
+    let mut cluster = pair();
+    cluster.set_addresses(0, &[own, moving]);
+    cluster.promote(0);
+    cluster.kernel_mut(0).masquerade(moving, 20);
+    cluster.run_until_at_rest(10 * SECOND);
+    let alive = cluster.kernel(0).tuples();
+    assert!(alive.len() >= 20);
+    // keepalived takes the address away, the kernel destroys, and some time later both are told.
+    cluster.set_addresses(0, &[own]);
+    cluster.run(SECOND / 5);
+    cluster.kernel_mut(0).lose_address(moving);
+    cluster.run(SECOND);
+    cluster.demote(0);
+    cluster.promote(1);
+    cluster.run(2 * SECOND);
+    assert_eq!(cluster.kernel(1).tuples(), alive);
+    cluster.run_until_at_rest(60 * SECOND);
 }

@@ -93,6 +93,10 @@ const RULES: &[(Rule, Missed)] = &[
     (Rule::ListingLate, In(crate::events_and_listings_race)),
     (Rule::ListingEnds, In(crate::events_and_listings_race)),
     (Rule::ListingWhole, InALife),
+    (
+        Rule::HeldEnds,
+        In(crate::flows_that_die_of_an_address_that_leaves_live_on_elsewhere),
+    ),
 ];
 
 /// Lives after which a rule counts as not missed.

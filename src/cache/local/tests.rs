@@ -244,8 +244,8 @@ fn a_listing_does_not_overrule_an_event_of_its_round_and_sweeps_what_nobody_name
         Applied::Same
     );
     local.apply(&event(EventKind::Listed, 2, 4), at, all);
-    assert_eq!(local.sweep(Slot(0), 2, at), (0, Some(Slot(2))));
-    assert_eq!(local.sweep(Slot(2), 2, at), (1, None));
+    assert_eq!(local.sweep(Slot(0), 2, at, |_| false), (0, Some(Slot(2))));
+    assert_eq!(local.sweep(Slot(2), 2, at, |_| false), (1, None));
     let mark = |number| {
         let slot = local.find(&event(EventKind::New, number, 0).flow.key());
         slot.map(|slot| local.flow(slot).expect("is a flow").mark)

@@ -85,7 +85,8 @@ impl World {
     }
 
     fn tell(&mut self, kind: EventKind, number: u16, mark: u32) {
-        self.mirror.on_events(1, &[event(kind, number, mark)], 1);
+        self.mirror
+            .on_events(self.now, 1, &[event(kind, number, mark)], 1);
     }
 
     fn mark(&self, number: u16) -> Option<u32> {
@@ -262,7 +263,7 @@ fn our_own_writes_are_counted_as_echoes_and_known_from_then_on() {
         port_id: OWN,
         ..event(EventKind::New, 1, 4)
     };
-    world.mirror.on_events(1, &[echo], 1);
+    world.mirror.on_events(world.now, 1, &[echo], 1);
     assert_eq!(world.mirror.counters.echoes, 1);
     assert_eq!(world.mark(1), Some(4));
 }
@@ -295,11 +296,107 @@ fn a_long_sweep_goes_in_steps_and_events_go_on_between_them() {
         kind: EventKind::Update,
         ..number_of(count - 1)
     };
-    world.mirror.on_events(1, &[last], 1);
+    world.mirror.on_events(world.now, 1, &[last], 1);
     world.mirror.on_timeout(world.now, 1, 1);
     assert_eq!(
         world.mirror.local.tracked(),
         1,
         "the one that an event named"
     );
+}
+
+const MOVING: [u8; 4] = [198, 51, 100, 1];
+
+/// A flow whose source is translated to the address that moves.
+fn masqueraded(kind: EventKind, number: u16) -> FlowEvent {
+    let mut event = event(kind, number, 1);
+    event.flow.reply.dst = Tuple::new(17, MOVING.into(), MOVING.into(), 0, 0).src;
+    event
+}
+
+/// A world with flow 1 behind the address that moves and flow 2 behind none.
+fn masquerading() -> World {
+    let mut world = World::listed(&[2]);
+    world.set_addresses(&[[192, 0, 2, 2], MOVING]);
+    world.hear(&masqueraded(EventKind::New, 1));
+    world
+}
+
+impl World {
+    fn set_addresses(&mut self, addresses: &[[u8; 4]]) {
+        let addresses = addresses.iter().map(|&one| one.into()).collect();
+        let addresses = LocalAddresses::new(addresses);
+        self.mirror.on_addresses(self.now, addresses);
+    }
+
+    fn hear(&mut self, event: &FlowEvent) {
+        self.mirror.on_events(self.now, 1, &[*event], 1);
+    }
+
+    fn pass(&mut self, secs: u64) {
+        self.now += Duration::from_secs(secs);
+    }
+
+    fn holds(&self, number: u16) -> bool {
+        let key = flow(number, 0).key();
+        self.mirror.local.find(&key).is_some()
+    }
+}
+
+#[test]
+fn an_end_that_comes_of_an_address_that_left_waits_for_a_listing() {
+    let mut world = masquerading();
+    world.set_addresses(&[[192, 0, 2, 2]]);
+    world.hear(&masqueraded(EventKind::Destroy, 1));
+    assert!(world.holds(1));
+    assert_eq!(world.mirror.counters.held_ends, 1);
+    // A listing in between, from which the flow is missing, says nothing of it either.
+    world.mirror.want_listing(world.now);
+    world.list(&[2]);
+    assert!(world.holds(1));
+    // The one that settles it is asked for, long before the scrub.
+    let due = world.mirror.poll_timeout().expect("a listing");
+    assert!(due < world.now + SCRUB, "{due:?}");
+    world.list(&[2]);
+    assert!(!world.holds(1));
+    assert!(world.holds(2));
+}
+
+#[test]
+fn what_is_not_masqueraded_behind_it_ends_at_once() {
+    let mut world = masquerading();
+    world.set_addresses(&[[192, 0, 2, 2]]);
+    // An operator's deletion, an expiry, a flow that is not translated, and one after a while.
+    let by_hand = FlowEvent {
+        port_id: 99,
+        ..masqueraded(EventKind::Destroy, 1)
+    };
+    world.hear(&by_hand);
+    assert!(!world.holds(1));
+    world.hear(&masqueraded(EventKind::New, 1));
+    let expired = FlowEvent {
+        present: Present(Present::STATUS),
+        ..masqueraded(EventKind::Destroy, 1)
+    };
+    world.hear(&expired);
+    assert!(!world.holds(1));
+    world.hear(&event(EventKind::Destroy, 2, 1));
+    assert!(!world.holds(2));
+    world.hear(&masqueraded(EventKind::New, 1));
+    world.pass(11);
+    world.hear(&masqueraded(EventKind::Destroy, 1));
+    assert!(!world.holds(1));
+    assert_eq!(world.mirror.counters.held_ends, 0);
+}
+
+#[test]
+fn ends_are_held_back_while_the_role_has_just_gone() {
+    let mut world = masquerading();
+    world.mirror.take_ownership();
+    world.mirror.lose_ownership();
+    world.hear(&masqueraded(EventKind::Destroy, 1));
+    assert!(world.holds(1), "the address may have left unseen");
+    world.mirror.take_ownership();
+    world.hear(&masqueraded(EventKind::Destroy, 1));
+    assert!(!world.holds(1), "an active node's flows are its own");
 }

@@ -74,6 +74,19 @@ impl LocalAddresses {
         local
     }
 
+    /// The addresses that `other` lacks.
+    pub fn missing_in(&self, other: &Self) -> impl Iterator<Item = IpAddr> {
+        let v4 = self
+            .v4
+            .iter()
+            .map(|&bits| IpAddr::from(Ipv4Addr::from_bits(bits)));
+        let v6 = self
+            .v6
+            .iter()
+            .map(|&bits| IpAddr::from(Ipv6Addr::from_bits(bits)));
+        v4.chain(v6).filter(|address| !other.contains(*address))
+    }
+
     /// True if `address` is one of this node's.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {

@@ -212,7 +212,7 @@ fn what_no_listing_names_is_swept_and_what_an_event_told_stays() {
     );
     let listed = expected(EventKind::Listed, 1, 5002);
     assert_eq!(local.expect(&listed, slot, at), Applied::Same, "as it was");
-    let (swept, next) = local.sweep(Slot(0), 1000, at);
+    let (swept, next) = local.sweep(Slot(0), 1000, at, |_| false);
     assert_eq!((swept, next), (1, None));
     let ports = [5001, 5002, 5003].map(|port| held(&local, 0, port));
     assert_eq!(ports, [Some(true), Some(true), None]);
