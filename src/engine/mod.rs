@@ -10,7 +10,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use crate::cache::{Local, Secs, Slot};
-use crate::ctnetlink::host::Rules;
 use crate::ctnetlink::request::{KernelRequest, RequestDone};
 use crate::flow::FlowEvent;
 use crate::flow::filter::LocalAddresses;
@@ -30,6 +29,7 @@ mod mirror;
 mod naming;
 mod needs;
 mod notice;
+mod overlap;
 mod report;
 mod restore;
 mod role;
@@ -46,7 +46,7 @@ use jobs::{Begin, Jobs, Work};
 use mirror::Mirror;
 pub use notice::{JobId, JobResult, Notice};
 use role::Tenure;
-use room::RoomLeft;
+use room::KernelView;
 pub use settings::EngineSettings;
 use status::Role;
 
@@ -68,8 +68,7 @@ pub struct Engine {
     role: Role,
     term: u64,
     tenure: Tenure,
-    room: RoomLeft,
-    rules: Rules,
+    kernel: KernelView,
     notices: VecDeque<Notice>,
 }
 
@@ -109,8 +108,7 @@ impl Engine {
             role: settings.role,
             term: settings.term,
             tenure: Tenure::remembered(settings.role, settings.term),
-            room: RoomLeft::default(),
-            rules: Rules::default(),
+            kernel: KernelView::default(),
             notices: VecDeque::with_capacity(NOTICES_MAX),
             began: now,
             settings,
@@ -243,6 +241,7 @@ impl Engine {
         if let Some(notice) = notice {
             self.notify(notice);
         }
+        self.look_at_overlap(now);
         let at = self.circumstances(now);
         self.replication.handle_timeout(at, &mut self.mirror.local);
         self.settle_jobs(now);
@@ -264,7 +263,7 @@ impl Engine {
             era: self.mirror.era(),
             local: &mut self.mirror.local,
             peers: self.replication.peers(),
-            room: &mut self.room,
+            room: &mut self.kernel.room,
             now,
             secs,
             grace_secs: u32::try_from(self.settings.grace.as_secs()).unwrap_or(u32::MAX),
@@ -298,7 +297,8 @@ impl Engine {
         let mirror = self.mirror.poll_timeout().filter(|_| self.may_list());
         let background = self.background.due(self.began);
         let background = background.filter(|_| self.jobs.is_idle());
-        let timers = [mirror, self.jobs.poll_timeout(), background];
+        let overlap = self.overlap_due();
+        let timers = [mirror, self.jobs.poll_timeout(), background, overlap];
         timers
             .into_iter()
             .flatten()
@@ -329,7 +329,7 @@ impl Engine {
     fn settle_jobs(&mut self, now: Instant) {
         self.doubt_role();
         loop {
-            if let Some(ended) = self.jobs.take_ended(now, &self.room) {
+            if let Some(ended) = self.jobs.take_ended(now, &self.kernel.room) {
                 self.on_ended(ended);
                 continue;
             }
@@ -338,7 +338,7 @@ impl Engine {
                 role: self.role,
                 since_term: self.tenure.since_term,
                 table_is_complete: self.mirror.is_complete(),
-                rules: self.rules,
+                rules: self.kernel.rules,
                 peers: self.replication.peers(),
             };
             match self.jobs.begin_next(begin) {
