@@ -237,6 +237,73 @@ fn commit_and_promote_say_how_many_of_each_outcome() {
 }
 
 #[test]
+fn a_commit_of_named_peers_and_a_dry_run_ask_what_they_say() {
+    let foreseen = json!({
+        "total": 3, "create": 2, "already": 1, "replace": 0, "expired": 0,
+        "sources": [{"peer": "fw1", "flows": 3, "create": 2, "already": 1, "replace": 0,
+                     "expired": 0}],
+        "conflicts": [], "room": null, "missing": ["no chain"], "estimated_ms": null,
+        "from_the_future": 1,
+    });
+    let told = foreseen.clone();
+    let daemon = Daemon::start(move |request| match request {
+        Request::Commit { .. } => vec![Response::Done(committed(480, json!([])))],
+        Request::DryRun { .. } => vec![Response::Done(told.clone())],
+        _ => refused(),
+    });
+
+    let commit = daemon.ctsyncd(&["commit", "--from", "fw1", "--from", "fw3"]);
+    assert_eq!(commit.status.code(), Some(0));
+    assert_eq!(stderr(&commit), "", "progress is for terminals");
+    let json = daemon.ctsyncd(&["commit", "--json"]);
+    let value: Value = serde_json::from_str(&stdout(&json)).expect("JSON");
+    assert_eq!(value["created"], 480);
+    let text = daemon.ctsyncd(&["promote", "--dry-run"]);
+    assert_eq!(text.status.code(), Some(0));
+    assert!(
+        stdout(&text).starts_with("dry run, nothing was changed: a promotion now"),
+        "{text:?}"
+    );
+    assert!(stdout(&text).contains("MISSING   no chain\n"), "{text:?}");
+    let json = daemon.ctsyncd(&["commit", "--dry-run", "--json", "--from", "fw1"]);
+    let value: Value = serde_json::from_str(&stdout(&json)).expect("JSON");
+    assert_eq!(value, foreseen);
+    let from = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+    assert_eq!(
+        daemon.asked(),
+        [
+            Request::Commit {
+                from: from(&["fw1", "fw3"])
+            },
+            Request::Commit { from: Vec::new() },
+            Request::DryRun { from: Vec::new() },
+            Request::DryRun {
+                from: from(&["fw1"])
+            },
+        ]
+    );
+}
+
+#[test]
+fn a_commit_that_lacks_something_says_so() {
+    let mut value = committed(480, json!([]));
+    value["without_labels"] = json!(7);
+    value["missing"] = json!(["no rule of this node uses `ct label`"]);
+    let daemon = Daemon::start(move |_| vec![Response::Done(value.clone())]);
+
+    let output = daemon.ctsyncd(&["commit"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(
+        stdout(&output).contains("  7 created without their labels, which this kernel drops"),
+        "{output:?}"
+    );
+    assert!(
+        stdout(&output).ends_with("  missing: no rule of this node uses `ct label`\n"),
+        "{output:?}"
+    );
+}
+
+#[test]
 fn a_commit_that_leaves_flows_behind_has_failed() {
     let daemon = Daemon::start(|_| {
         let full = json!([{"reason": "the kernel's table is full", "flows": 3}]);

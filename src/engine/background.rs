@@ -112,7 +112,7 @@ impl Engine {
         let others = background.on_done(now, key, last_seq, is_answered, answers);
         if let Some(answers) = others {
             self.jobs
-                .on_done(last_seq, is_answered, answers, &mut self.room);
+                .on_done(last_seq, is_answered, answers, &mut self.kernel.room);
         }
     }
 

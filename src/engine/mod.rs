@@ -10,7 +10,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use crate::cache::{Local, Secs, Slot};
-use crate::ctnetlink::host::Rules;
 use crate::ctnetlink::request::{KernelRequest, RequestDone};
 use crate::flow::filter::LocalAddresses;
 use crate::flow::{ExpectationEvent, FlowEvent};
@@ -36,6 +35,7 @@ mod naming;
 mod needs;
 mod notice;
 mod orphans;
+mod overlap;
 mod reads;
 mod report;
 mod restore;
@@ -61,7 +61,7 @@ pub use notice::{JobId, JobResult, Notice};
 use reads::Read;
 pub use role::Instance;
 use role::Tenure;
-use room::RoomLeft;
+use room::KernelView;
 pub use settings::EngineSettings;
 use split::Rival;
 use status::Role;
@@ -85,8 +85,7 @@ pub struct Engine {
     role: Role,
     term: u64,
     tenure: Tenure,
-    room: RoomLeft,
-    rules: Rules,
+    kernel: KernelView,
     rivals: Vec<Rival>,
     handover: Handover,
     history: History,
@@ -135,8 +134,7 @@ impl Engine {
             role: settings.role,
             term: settings.term,
             tenure: Tenure::remembered(settings.role, settings.term, settings.masters.clone(), now),
-            room: RoomLeft::default(),
-            rules: Rules::default(),
+            kernel: KernelView::default(),
             rivals: Vec::new(),
             handover: Handover::new(),
             history: History::default(),
@@ -319,6 +317,7 @@ impl Engine {
         if let Some(notice) = notice {
             self.notify(notice);
         }
+        self.look_at_overlap(now);
         self.look_around(now);
         let at = self.circumstances(now);
         self.replication.handle_timeout(at, &mut self.mirror.local);
@@ -346,7 +345,7 @@ impl Engine {
             ended: self.mirror.ended.as_ref(),
             local: &mut self.mirror.local,
             peers: self.replication.peers(),
-            room: &mut self.room,
+            room: &mut self.kernel.room,
             now,
             secs,
             grace_secs: u32::try_from(self.settings.grace.as_secs()).unwrap_or(u32::MAX),
@@ -400,6 +399,7 @@ impl Engine {
             self.handover.poll_timeout(),
             background,
             keeper,
+            self.overlap_due(),
         ];
         timers
             .into_iter()
@@ -464,7 +464,7 @@ impl Engine {
     fn settle_jobs(&mut self, now: Instant) {
         self.doubt_role(now);
         loop {
-            if let Some(ended) = self.jobs.take_ended(now, &self.room) {
+            if let Some(ended) = self.jobs.take_ended(now, &self.kernel.room) {
                 self.on_ended(now, ended);
                 continue;
             }
@@ -473,7 +473,7 @@ impl Engine {
                 role: self.role,
                 since_term: self.tenure.since_term,
                 table_is_complete: self.mirror.is_complete(),
-                rules: self.rules,
+                rules: self.kernel.rules,
                 peers: self.replication.peers(),
                 rivals: &self.rivals,
             };

@@ -5,9 +5,20 @@
 //! along, and an ENOMEM all the same (others fill the table too) ends the creates until the next
 //! word.
 
+use std::time::Instant;
+
 use super::Engine;
+use super::overlap::Overlap;
 use super::status::Role;
-use crate::ctnetlink::host::{Host, Room};
+use crate::ctnetlink::host::{Host, Room, Rules};
+
+/// What is known of the kernel besides its table.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct KernelView {
+    pub(super) room: RoomLeft,
+    pub(super) rules: Rules,
+    overlap: Overlap,
+}
 
 /// What is known of the room.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -75,32 +86,51 @@ pub(super) fn max_for(flows: u64) -> u64 {
 impl Engine {
     /// What the kernel has for flows besides its table: at the start, and every second or so.
     pub fn handle_host(&mut self, host: Host) {
-        self.room.tell(host.room);
-        self.rules = host.rules;
+        self.kernel.room.tell(host.room);
+        self.kernel.rules = host.rules;
     }
 
     /// Why the table has no room for a promotion, in words; `None` if it has, or if nobody can tell.
-    ///
-    /// A flow that is here already, left from an earlier term, is counted twice: `promote --dry-run`
-    /// counts flow by flow.
     pub(super) fn room_cause(&self) -> Option<String> {
-        if self.role != Role::Standby {
-            return None;
-        }
-        let (max, count) = (self.room.max()?, self.room.count()?);
-        let replicas = self.peers().iter().filter_map(|peer| peer.replica());
-        let held: u64 = replicas.map(|replica| replica.digest().flows()).sum();
-        // A hot standby has its copies in the table already.
-        let held = held.saturating_sub(self.local().copies().into());
-        let needed = count.saturating_add(held);
+        let (max, count, held) = self.tight_room()?;
+        let here = self.kernel.overlap.flows()?.min(held);
+        let new = held - here;
+        let needed = count.saturating_add(new);
         (needed > max).then(|| {
             format!(
-                "the kernel's table has no room for the replicas: {count} flows here and {held} of \
+                "the kernel's table has no room for the replicas: {count} flows here and {new} of \
                  them are more than net.netfilter.nf_conntrack_max, which is {max}; run `sysctl -w \
                  net.netfilter.nf_conntrack_max={}` on every node",
                 max_for(needed)
             )
         })
+    }
+
+    /// When it has to be looked which flows of the replicas the kernel has already.
+    pub(super) fn overlap_due(&self) -> Option<Instant> {
+        self.tight_room()?;
+        Some(self.kernel.overlap.due(self.began))
+    }
+
+    /// Looks, if that is due.
+    pub(super) fn look_at_overlap(&mut self, now: Instant) {
+        if self.tight_room().is_some() {
+            let peers = self.replication.peers();
+            self.kernel.overlap.step(now, &self.mirror.local, peers);
+        } else {
+            self.kernel.overlap = Overlap::default();
+        }
+    }
+
+    /// Most flows, flows there and flows of the replicas, if the last two may be too many.
+    fn tight_room(&self) -> Option<(u64, u64, u64)> {
+        if self.role != Role::Standby {
+            return None;
+        }
+        let (max, count) = (self.kernel.room.max()?, self.kernel.room.count()?);
+        let replicas = self.peers().iter().filter_map(|peer| peer.replica());
+        let held: u64 = replicas.map(|replica| replica.digest().flows()).sum();
+        (count.saturating_add(held) > max).then_some((max, count, held))
     }
 }
 

@@ -232,6 +232,7 @@ fn only_a_peer_that_is_named_is_committed() -> Result<()> {
         .map(|_| {
             daemon
                 .command(&["commit", "--from", "fw1", "--from", "fw2"])
+                .stdout(std::process::Stdio::null())
                 .spawn()
         })
         .collect::<std::io::Result<_>>()?;

@@ -81,6 +81,31 @@ fn an_update_is_told_by_the_missing_flag_and_has_scales_and_flags() {
 }
 
 #[test]
+fn a_judged_direction_is_told_beside_the_flow_and_not_with_it() {
+    for (orig, reply, judged) in [
+        (0x2b, 0x2b, Present::ORIG_JUDGED | Present::REPLY_JUDGED),
+        (0x2b, 0x1b, Present::ORIG_JUDGED),
+        (0x0b, 0x3b, Present::REPLY_JUDGED),
+        (0x1b, 0x1b, 0),
+    ] {
+        let mut message = golden("update_tcp_established");
+        for (kind, value) in [(4u8, orig), (5, reply)] {
+            // CTA_PROTOINFO_TCP_FLAGS_*, two bytes: flags and mask.
+            let header = [6, 0, kind, 0];
+            let at = message.windows(4).rposition(|bytes| bytes == header);
+            message[at.expect("flags of a direction") + 4] = value;
+        }
+        let event = event(&message).expect("a golden message");
+        let all = Present::ORIG_JUDGED | Present::REPLY_JUDGED;
+        assert_eq!(event.present.0 & all, judged, "{orig:#x} {reply:#x}");
+        let ProtoInfo::Tcp(info) = event.flow.proto else {
+            panic!("TCP has a state");
+        };
+        assert_eq!((info.flags_orig, info.flags_reply), (0x0b, 0x0b));
+    }
+}
+
+#[test]
 fn helper_and_labels() {
     let event = event(&golden("new_tcp_helper_labels")).expect("a golden message");
     assert!(has(&event, Present::HELPER | Present::LABELS));

@@ -252,6 +252,20 @@ fn the_smallest_updates_are_as_small_as_they_can_be() {
 }
 
 #[test]
+fn strictness_touches_one_flag_only() {
+    for (value, make) in [
+        ("0808", make_liberal as fn(&mut Vec<u8>, u32, Ack, &Flow)),
+        ("0008", make_strict),
+    ] {
+        let mut out = Vec::new();
+        make(&mut out, 1, Ack::None, &translated());
+        let nest = find(&out, cta::CTA_PROTOINFO).expect("a state");
+        let expected = format!("1400018006000400{value}000006000500{value}0000");
+        assert_eq!(hex(nest.payload), expected);
+    }
+}
+
+#[test]
 fn a_helper_can_be_left_out() {
     let rare = Rare {
         helper: HelperName::new(b"ftp"),

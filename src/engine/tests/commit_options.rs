@@ -177,11 +177,20 @@ fn a_standby_without_room_for_its_replicas_is_not_ready_and_says_what_to_set() {
     world.standby().engine.handle_host(room(10, 8));
     assert_eq!(world.cause(), None);
     world.standby().engine.handle_host(room(10, 9));
+    world.run(10 * MILLI);
     let cause = world.cause().expect("no room");
     assert!(cause.contains("9 flows here and 2 of them"), "{cause}");
     assert!(cause.contains("nf_conntrack_max=1000`"), "{cause}");
     world.standby().engine.handle_host(Host::default());
     assert_eq!(world.cause(), None, "nobody can tell");
+    // One of them is here already, left from an earlier term, and needs no room.
+    world.standby().engine.handle_host(room(10, 9));
+    world.tell(0, &[told(EventKind::New, flow(1))]);
+    world.run(11 * SECOND);
+    assert_eq!(world.cause(), None);
+    world.tell(0, &[told(EventKind::Destroy, flow(1))]);
+    world.run(11 * SECOND);
+    assert!(world.cause().is_some());
 }
 
 #[test]
