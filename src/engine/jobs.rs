@@ -29,6 +29,8 @@ pub(super) struct Begin<'a> {
     pub(super) role: Role,
     /// The term up to which this node has taken over everything.
     pub(super) since_term: u64,
+    /// When that was, in this run.
+    pub(super) since: Option<Instant>,
     pub(super) table_is_complete: bool,
     pub(super) peers: &'a [Peer],
 }
@@ -274,13 +276,17 @@ impl Jobs {
 
 /// Whose flows a commit takes, the most authoritative first: whoever says that it is active, then
 /// by term. A peer that was last active in a term before we took everything over is left out: its
-/// flows have lived, and perhaps ended, here since. One that never was active, or has forgotten, is
-/// taken: better a flow too many than one too few.
+/// flows have lived, and perhaps ended, here since. Not if it was heard as active since then, however
+/// long it has been silent now: both were active, each for its own flows. One that never was active,
+/// or has forgotten, is taken: better a flow too many than one too few.
 fn sources<'a>(at: Begin<'a>) -> Vec<&'a Peer> {
     let is_active = |peer: &&Peer| peer.told().is_some_and(|told| told.role != 0);
     let term_of = |peer: &&Peer| peer.told().map_or(0, |told| told.term);
     let is_left_behind = |peer: &&Peer| {
-        let is_living_active = is_active(peer) && !peer.is_silent(at.now);
+        let is_heard_since = at
+            .since
+            .is_some_and(|since| peer.silent_for(at.now) < at.now.saturating_duration_since(since));
+        let is_living_active = is_active(peer) && (!peer.is_silent(at.now) || is_heard_since);
         let has_forgotten = term_of(peer) == 0 && at.role != Role::Active;
         term_of(peer) < at.since_term && !is_living_active && !has_forgotten
     };

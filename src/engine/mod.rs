@@ -303,13 +303,14 @@ impl Engine {
         self.doubt_role();
         loop {
             if let Some(ended) = self.jobs.take_ended(now) {
-                self.on_ended(ended);
+                self.on_ended(now, ended);
                 continue;
             }
             let begin = Begin {
                 now,
                 role: self.role,
                 since_term: self.tenure.since_term,
+                since: self.tenure.since,
                 table_is_complete: self.mirror.is_complete(),
                 peers: self.replication.peers(),
             };

@@ -8,7 +8,10 @@
 //! | active | promote | active | a commit, which finds everything in place |
 //! | active, remembered | a peer is active in a later term | standby | as demote |
 //! | promoting, active | demote | standby | a running commit stops; what our kernel holds is stale |
+//! | active | an instance of keepalived is lost, another stays | active | what our kernel holds may be stale |
 //! | standby | demote | standby | nothing |
+
+use std::time::Instant;
 
 use super::command::Reply;
 use super::jobs::{Ended, Work};
@@ -25,6 +28,8 @@ pub(super) struct Tenure {
     /// The term up to which this node has taken over everything: a peer that was active in an
     /// earlier one, and not since, has nothing for us. 0: never.
     pub(super) since_term: u64,
+    /// When it did so; `None` in an earlier run, or never.
+    pub(super) since: Option<Instant>,
     /// The role is that of an earlier run, and nobody has confirmed it.
     is_remembered: bool,
     /// keepalived's instances and groups that are MASTER here.
@@ -37,6 +42,7 @@ impl Tenure {
         let is_active = role == Role::Active;
         Self {
             since_term: if is_active { term } else { 0 },
+            since: None,
             is_remembered: is_active,
             masters: Vec::new(),
         }
@@ -49,7 +55,9 @@ impl Engine {
     pub(super) fn on_instance(&mut self, kind: String, name: String, is_master: bool) -> Reply {
         let instance = (kind, name);
         let masters = &mut self.tenure.masters;
+        let held = masters.len();
         masters.retain(|held| *held != instance);
+        let is_lost = masters.len() < held && !is_master;
         if is_master {
             if masters.len() < INSTANCES_MAX {
                 masters.push(instance);
@@ -57,10 +65,14 @@ impl Engine {
             return self.promote();
         }
         if masters.is_empty() {
-            self.demote()
-        } else {
-            Reply::Done
+            return self.demote();
         }
+        if is_lost {
+            // The flows of this instance go on elsewhere, and may come back with other windows. Those
+            // of the others cannot be told from them; should a commit put them anew, they live on.
+            self.mirror.begin_era();
+        }
+        Reply::Done
     }
 
     /// Commits the replicas and becomes active.
@@ -119,7 +131,7 @@ impl Engine {
         });
     }
 
-    pub(super) fn on_ended(&mut self, ended: Ended) {
+    pub(super) fn on_ended(&mut self, now: Instant, ended: Ended) {
         let Ended { job, work, result } = ended;
         if let JobResult::Committed(status) = &result {
             self.notify(Notice::Committed(status.clone()));
@@ -128,6 +140,7 @@ impl Engine {
             if work == Work::Promotion && self.role != Role::Standby {
                 if status.failed.is_empty() {
                     self.tenure.since_term = self.term;
+                    self.tenure.since = Some(now);
                 }
                 if !self.jobs.has_promotions() {
                     self.change_role(Role::Active);
