@@ -398,6 +398,19 @@ fn shipped() -> String {
     fs::read_to_string(path).expect("the shipped file can be read")
 }
 
+#[test]
+fn the_examples_are_accepted_on_any_host() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/examples");
+    let mut seen = 0;
+    for entry in fs::read_dir(folder).expect("the folder of the examples") {
+        let path = entry.expect("an entry").path().join("ctsyncd.toml");
+        let text = fs::read_to_string(&path).expect("each has a ctsyncd.toml");
+        assert_eq!(parse(&text).node.name, "host", "{}", path.display());
+        seen += 1;
+    }
+    assert_eq!(seen, 3);
+}
+
 fn fixtures() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config");
     let mut fixtures: Vec<PathBuf> = fs::read_dir(folder)
