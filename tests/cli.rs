@@ -220,7 +220,7 @@ fn a_node_that_is_not_ready_fails_the_check_only() {
 #[test]
 fn commit_and_promote_say_how_many_of_each_outcome() {
     let daemon = Daemon::start(|request| match request {
-        Request::Commit => vec![Response::Done(committed(480, json!([])))],
+        Request::Commit { .. } => vec![Response::Done(committed(480, json!([])))],
         Request::Promote => vec![Response::Done(
             json!({"role": "active", "term": 4, "commit": committed(480, json!([]))}),
         )],
@@ -293,11 +293,13 @@ fn a_listing_goes_through_line_by_line() {
         [
             Request::Dump {
                 table: DumpTable::Replica,
-                format: DumpFormat::Text
+                format: DumpFormat::Text,
+                expectations: false,
             },
             Request::Dump {
                 table: DumpTable::Local,
-                format: DumpFormat::Json
+                format: DumpFormat::Json,
+                expectations: false,
             },
         ]
     );

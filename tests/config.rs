@@ -163,6 +163,7 @@ flows_max = 2000
 tombstones_max = 500
 [commit]
 grace = "90s"
+tcp_liberal = false
 [log]
 level = "debug"
 format = "json"
@@ -243,6 +244,7 @@ format = "json"
         }),
         commit: CommitSettings {
             grace: std::time::Duration::from_secs(90),
+            tcp_liberal: false,
         },
         log: LogSettings {
             level: LogLevel::Debug,

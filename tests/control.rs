@@ -306,6 +306,7 @@ async fn the_blocking_client_gets_lines_values_and_failures() {
         let dump = Request::Dump {
             table: DumpTable::Local,
             format: DumpFormat::Text,
+            expectations: false,
         };
         let dumped = client.call(&dump, |line| {
             assert_eq!(line, listed(lines));

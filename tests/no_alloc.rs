@@ -82,6 +82,7 @@ impl Node {
             datagram_bytes_max: 1400,
             scrub_interval: Duration::from_secs(1 << 20),
             grace: Duration::from_secs(180),
+            tcp_liberal: true,
             writer_port_id: 7,
             keyring,
             role: Role::Standby,

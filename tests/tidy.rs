@@ -33,6 +33,11 @@ fn bincode_stays_in_the_codec_and_unsafe_where_it_is_listed() {
 }
 
 #[test]
+fn a_step_of_the_wall_clock_changes_nothing() {
+    expect_none(over_sources(rules::wall_clock));
+}
+
+#[test]
 fn every_file_begins_by_saying_what_it_is() {
     expect_none(over_all(rules::head));
 }

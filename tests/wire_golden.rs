@@ -16,16 +16,17 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::{env, fs};
 
+use ctsyncd::flow::expectation::{ExpectationNat, FunctionName, SourceMask};
 use ctsyncd::flow::proto::{DccpInfo, SctpInfo, TcpInfo};
 use ctsyncd::flow::rare::{HelperName, SeqAdj, SynProxy};
 use ctsyncd::flow::tuple::{DCCP, GRE, ICMP, ICMPV6, SCTP, TCP, UDP};
-use ctsyncd::flow::{Flow, ProtoInfo, Rare, Status, Tuple, Zone, ZoneDir};
+use ctsyncd::flow::{Expectation, Flow, ProtoInfo, Rare, Status, Tuple, Zone, ZoneDir};
 use ctsyncd::wire::reconcile::list_entry;
 use ctsyncd::wire::seal::{ClusterKey, SealKey};
 use ctsyncd::wire::{
     Ack, AckBitmap, Epoch, Frame, Frames, Greeting, Header, Hello, Identity, Kind, Level, List,
     ListQuestion, Marker, Name, Outcome, Ping, Record, Records, Sums, SumsQuestion, Verdict,
-    emit_flow, emit_marker, emit_tombstone,
+    emit_expectation, emit_flow, emit_marker, emit_tombstone,
 };
 
 /// What the body of a datagram holds.
@@ -126,6 +127,10 @@ fn text(golden: &Golden) -> String {
                 rare,
                 age_secs,
             } => emit_flow(&mut datagram, flow, rare, *age_secs),
+            Record::Expectation {
+                expectation,
+                age_secs,
+            } => emit_expectation(&mut datagram, expectation, *age_secs),
             Record::Tombstone { hash } => emit_tombstone(&mut datagram, *hash),
             Record::Marker(marker) => emit_marker(&mut datagram, marker),
             Record::Unknown(kind) => datagram.extend_from_slice(&[*kind, 0, 1, 0xff]),
@@ -445,8 +450,55 @@ fn other_records() -> Vec<Golden> {
             "marker that ends a full pass",
             vec![marker(Some(251))],
         ),
+        data(
+            "expectations.hex",
+            "what FTP expects through NAT, and with everything over IPv6 in a zone",
+            expectations()
+                .map(|expectation| Record::Expectation {
+                    expectation,
+                    age_secs: 9,
+                })
+                .to_vec(),
+        ),
         data("empty.hex", "data that carries the floor only", vec![]),
     ]
+}
+
+fn expectations() -> [Expectation; 2] {
+    let full = |len: usize| std::array::from_fn(|at| if at < len { 0xff } else { 0 });
+    let of_ftp = Expectation {
+        tuple: Tuple::new(TCP, ip("198.51.100.7"), ip("203.0.113.1"), 0, 40_545),
+        mask: SourceMask {
+            address: full(4),
+            id: 0,
+        },
+        master: Tuple::new(TCP, ip("192.0.2.1"), ip("198.51.100.7"), 55_660, 21),
+        id: 0x0a0b_0c0d,
+        nat: Some(ExpectationNat {
+            direction: 1,
+            address: [0; 16],
+            id: 40_545,
+        }),
+        helper: HelperName::new(b"ftp"),
+        function: FunctionName::new(b"nat-follow-master"),
+        timeout_secs: 300,
+        ..Expectation::default()
+    };
+    let of_sip = Expectation {
+        tuple: Tuple::new(UDP, ip("2001:db8::1"), ip("2001:db8::2"), 7, 30_000),
+        mask: SourceMask {
+            address: full(16),
+            id: 0xffff,
+        },
+        master: Tuple::new(UDP, ip("2001:db8::3"), ip("2001:db8::4"), 5060, 5061),
+        zone: 300,
+        class: 1,
+        flags: 3,
+        helper: HelperName::new(b"sip"),
+        function: FunctionName::new(b"sip"),
+        ..of_ftp
+    };
+    [of_ftp, of_sip]
 }
 
 const SESSION: u64 = 0x0123_4567_89ab_cdef;

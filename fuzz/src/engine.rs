@@ -81,7 +81,7 @@ fn step(pair: &mut Pair, kind: u8, argument: &[u8]) {
         }
         COMMAND => {
             let commands = [
-                Command::Commit,
+                Command::Commit { from: Vec::new() },
                 Command::Promote,
                 Command::Demote,
                 Command::FlushReplicas,
@@ -124,7 +124,8 @@ fn tell_all(pair: &mut Pair) {
             from: next,
             slots_max: 50,
         };
-        let Reply::Flows { flows, next } = pair.us.engine.handle_command(pair.now, command) else {
+        let Reply::Flows { flows, next, .. } = pair.us.engine.handle_command(pair.now, command)
+        else {
             panic!("flows are asked for and something else is answered");
         };
         for (flow, rare, left) in &flows {

@@ -141,6 +141,7 @@ impl Node {
             datagram_bytes_max: 400,
             scrub_interval: Duration::from_secs(60),
             grace: Duration::from_secs(180),
+            tcp_liberal: true,
             writer_port_id: 7,
             keyring: key.map(|byte| Keyring {
                 primary: ClusterKey::new([byte; 32]),

@@ -7,7 +7,8 @@ use ctsyncd::ctnetlink::{decode_event, encode, messages};
 use ctsyncd::flow::text::{FlowJson, write_line};
 use ctsyncd::flow::{Flow, FlowEvent, Rare};
 use ctsyncd::wire::{
-    Frame, Frames, Header, Kind, Record, Records, emit_flow, emit_marker, emit_tombstone,
+    Frame, Frames, Header, Kind, Record, Records, emit_expectation, emit_flow, emit_marker,
+    emit_tombstone,
 };
 
 /// Reads any bytes as a datagram in the clear.
@@ -39,6 +40,10 @@ fn record(record: Record) -> usize {
             emit_flow(&mut out, flow, rare, *age_secs);
             can_be_told(flow, rare, *age_secs);
         }
+        Record::Expectation {
+            expectation,
+            age_secs,
+        } => emit_expectation(&mut out, expectation, *age_secs),
         Record::Tombstone { hash } => emit_tombstone(&mut out, *hash),
         Record::Marker(marker) => emit_marker(&mut out, marker),
         Record::Unknown(_) => return 0,

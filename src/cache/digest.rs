@@ -49,7 +49,7 @@ impl Digest {
         self.flows = 0;
     }
 
-    /// Number of flows.
+    /// Number of flows and expectations.
     #[must_use]
     pub fn flows(&self) -> u64 {
         self.flows

@@ -8,7 +8,7 @@ use std::hash::Hasher;
 
 use siphasher::sip::SipHasher13;
 
-use crate::flow::{Flow, FlowKey, ProtoInfo, Rare, Status, Tuple};
+use crate::flow::{Expectation, ExpectationKey, Flow, FlowKey, ProtoInfo, Rare, Status, Tuple};
 
 /// Key of the hashes of one sender, drawn at random for its epoch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -27,6 +27,44 @@ impl HashKey {
         bytes[TUPLE_BYTES..].copy_from_slice(&key.zone.to_be_bytes());
         let mut hasher = self.hasher();
         hasher.write(&bytes);
+        hasher.finish()
+    }
+
+    /// Hash of what tells an expectation apart. One byte more than for a flow: no expectation has
+    /// the hash of a flow but by accident.
+    #[must_use]
+    pub fn of_expectation_key(self, key: &ExpectationKey) -> u64 {
+        let mut bytes = [EXPECTATION; TUPLE_BYTES + 3];
+        bytes[..TUPLE_BYTES].copy_from_slice(&tuple_bytes(&key.tuple));
+        bytes[TUPLE_BYTES..TUPLE_BYTES + 2].copy_from_slice(&key.zone.to_be_bytes());
+        let mut hasher = self.hasher();
+        hasher.write(&bytes);
+        hasher.finish()
+    }
+
+    /// Hash of an expectation's key and of every field that replicates; the timeout is left out.
+    #[must_use]
+    pub fn of_expectation(self, key_hash: u64, expectation: &Expectation) -> u64 {
+        let mut hasher = self.hasher();
+        hasher.write(&key_hash.to_be_bytes());
+        hasher.write(&expectation.mask.address);
+        hasher.write(&expectation.mask.id.to_be_bytes());
+        hasher.write(&tuple_bytes(&expectation.master));
+        hasher.write(&expectation.id.to_be_bytes());
+        hasher.write(&expectation.class.to_be_bytes());
+        hasher.write(&expectation.flags.to_be_bytes());
+        if let Some(nat) = &expectation.nat {
+            hasher.write(&[1]);
+            hasher.write(&nat.direction.to_be_bytes());
+            hasher.write(&nat.address);
+            hasher.write(&nat.id.to_be_bytes());
+        }
+        if let Some(name) = &expectation.helper {
+            hash_name(&mut hasher, 2, name.as_str());
+        }
+        if let Some(name) = &expectation.function {
+            hash_name(&mut hasher, 3, name.as_str());
+        }
         hasher.finish()
     }
 
@@ -76,6 +114,8 @@ impl HashKey {
 }
 
 const TUPLE_BYTES: usize = 38;
+/// Ends what is hashed of an expectation's key.
+const EXPECTATION: u8 = 1;
 
 fn tuple_bytes(tuple: &Tuple) -> [u8; TUPLE_BYTES] {
     let mut bytes = [0; TUPLE_BYTES];
@@ -96,8 +136,7 @@ fn hash_rare(hasher: &mut SipHasher13, rare: &Rare) {
         hasher.write(&labels);
     }
     if let Some(helper) = &rare.helper {
-        hasher.write(&[2, u8::try_from(helper.as_str().len()).expect("at most 15")]);
-        hasher.write(helper.as_str().as_bytes());
+        hash_name(hasher, 2, helper.as_str());
     }
     for (number, adjustment) in [(3, rare.seqadj_orig), (4, rare.seqadj_reply)] {
         if let Some(adjustment) = adjustment {
@@ -119,6 +158,11 @@ fn hash_rare(hasher: &mut SipHasher13, rare: &Rare) {
     }
 }
 
+fn hash_name(hasher: &mut SipHasher13, number: u8, name: &str) {
+    hasher.write(&[number, u8::try_from(name.len()).expect("names are short")]);
+    hasher.write(name.as_bytes());
+}
+
 struct Writer<'a> {
     bytes: &'a mut [u8; 80],
     len: usize,
@@ -134,6 +178,7 @@ impl Writer<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flow::expectation::{ExpectationNat, FunctionName};
     use crate::flow::rare::{HelperName, SeqAdj, SynProxy};
 
     const KEY: HashKey = HashKey([1, 2]);
@@ -151,6 +196,91 @@ mod tests {
     }
     const FROZEN_KEY: u64 = 17_303_677_723_922_667_143;
     const FROZEN_VALUE: u64 = 12983148368081262701;
+
+    #[test]
+    fn the_hashes_of_expectations_are_frozen_and_no_flows() {
+        let expectation = Expectation {
+            class: 7,
+            ..Expectation::default()
+        };
+        let key_hash = KEY.of_expectation_key(&expectation.key());
+        assert_eq!(key_hash, FROZEN_EXPECTATION_KEY);
+        let value = KEY.of_expectation(key_hash, &expectation);
+        assert_eq!(value, FROZEN_EXPECTATION_VALUE);
+        assert_ne!(key_hash, KEY.of_key(&Flow::default().key()));
+    }
+    const FROZEN_EXPECTATION_KEY: u64 = 16_618_757_549_844_415_641;
+    const FROZEN_EXPECTATION_VALUE: u64 = 3_573_452_787_575_654_471;
+
+    #[test]
+    fn every_replicated_field_of_an_expectation_counts_and_the_timeout_does_not() {
+        let plain = Expectation::default();
+        let hash = |expectation: &Expectation| KEY.of_expectation(5, expectation);
+        let later = Expectation {
+            timeout_secs: 9,
+            ..plain
+        };
+        assert_eq!(hash(&plain), hash(&later));
+        let (mut address, mut port, mut master) = (plain.mask, plain.mask, plain.master);
+        address.address[3] = 1;
+        port.id = 1;
+        master.dst_id = 1;
+        let nat = ExpectationNat::default();
+        let expectations = [
+            plain,
+            Expectation {
+                mask: address,
+                ..plain
+            },
+            Expectation {
+                mask: port,
+                ..plain
+            },
+            Expectation { master, ..plain },
+            Expectation { id: 1, ..plain },
+            Expectation { class: 1, ..plain },
+            Expectation { flags: 1, ..plain },
+            Expectation {
+                nat: Some(nat),
+                ..plain
+            },
+            Expectation {
+                nat: Some(ExpectationNat {
+                    direction: 1,
+                    ..nat
+                }),
+                ..plain
+            },
+            Expectation {
+                nat: Some(ExpectationNat { id: 1, ..nat }),
+                ..plain
+            },
+            Expectation {
+                nat: Some(ExpectationNat {
+                    address: [1; 16],
+                    ..nat
+                }),
+                ..plain
+            },
+            Expectation {
+                helper: HelperName::new(b"ftp"),
+                ..plain
+            },
+            Expectation {
+                function: FunctionName::new(b"ftp"),
+                ..plain
+            },
+        ];
+        let hashes: std::collections::BTreeSet<u64> = expectations.iter().map(hash).collect();
+        assert_eq!(hashes.len(), expectations.len());
+        let key = |zone, dst_id| {
+            let mut key = plain.key();
+            (key.zone, key.tuple.dst_id) = (zone, dst_id);
+            KEY.of_expectation_key(&key)
+        };
+        assert_ne!(key(0, 0), key(1, 0));
+        assert_ne!(key(0, 0), key(0, 1));
+    }
 
     #[test]
     fn every_replicated_field_counts_and_the_timeout_does_not() {

@@ -1,6 +1,6 @@
 //! The version-ordered list: one intrusive list through the entries of a table.
 //!
-//! Flows and tombstones stand in it in the order of their versions; cursors are nodes of their own
+//! Flows, expectations and tombstones stand in it in the order of their versions; cursors are nodes of their own
 //! between them, so that no entry that moves or dies can take a cursor with it
 //! (docs/protocol.md section 4, rule E5).
 
@@ -17,10 +17,31 @@ pub(crate) enum Kind {
     Held,
     /// A flow that replicates.
     Flow,
-    /// An ended flow that some peer has not heard of.
+    /// An expectation whose master is held; not in the list.
+    HeldExpectation,
+    /// An expectation that replicates.
+    Expectation,
+    /// An ended flow or expectation that some peer has not heard of.
     Tombstone,
     /// A reader's place.
     Cursor,
+}
+
+impl Kind {
+    /// True for what the peers hear of while it lives.
+    pub(crate) fn replicates(self) -> bool {
+        matches!(self, Self::Flow | Self::Expectation)
+    }
+
+    /// True for what the kernel tracks.
+    pub(crate) fn is_tracked(self) -> bool {
+        self.replicates() || matches!(self, Self::Held | Self::HeldExpectation)
+    }
+
+    /// True for expectations.
+    pub(crate) fn is_expectation(self) -> bool {
+        matches!(self, Self::Expectation | Self::HeldExpectation)
+    }
 }
 
 /// What a table keeps per slot beside the flow.
@@ -31,7 +52,7 @@ pub(crate) struct Meta {
     pub(crate) version: u64,
     /// Flow: when `timeout_secs` was told. Tombstone: upper half of the key hash.
     pub(crate) seen: u32,
-    /// Flow: index of its rare attributes. Tombstone: lower half of the key hash.
+    /// Flow: index of its rare attributes. Expectation: its index beside the table. Tombstone: lower half of the key hash.
     pub(crate) rare: u32,
     /// The entry before.
     pub(crate) prev: u32,

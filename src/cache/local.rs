@@ -13,10 +13,13 @@ use crate::flow::{EventKind, Flow, FlowEvent, FlowKey, Present, Rare};
 use crate::rules::{Rule, holds};
 
 mod cursor;
+mod expectations;
 mod leaves;
 mod tombstones;
 
 pub use cursor::{Cursor, Entry};
+pub use expectations::Master;
+use expectations::{Expectations, Fate};
 use tombstones::Tombstones;
 
 /// The table. All memory is bounded by `flows_max + tombstones_max` slots.
@@ -26,6 +29,7 @@ pub struct Local {
     meta: Vec<Meta>,
     free: u32,
     rares: Rares,
+    expectations: Expectations,
     index: Index,
     tombstones: Tombstones,
     list: List,
@@ -72,6 +76,7 @@ impl Local {
             meta: Vec::new(),
             free: NIL,
             rares: Rares::default(),
+            expectations: Expectations::default(),
             index: Index::new(flows_max),
             tombstones: Tombstones::new(tombstones_max),
             list: List::EMPTY,
@@ -89,7 +94,7 @@ impl Local {
         self.key
     }
 
-    /// Count and sums of the flows that replicate.
+    /// Count and sums of the flows and expectations that replicate.
     #[must_use]
     pub fn digest(&self) -> &Digest {
         &self.digest
@@ -101,7 +106,7 @@ impl Local {
         self.tail
     }
 
-    /// Flows in the table, those that policy keeps from the peers included.
+    /// Flows and expectations in the table, those that policy keeps from the peers included.
     #[must_use]
     pub fn tracked(&self) -> u32 {
         self.tracked
@@ -140,12 +145,13 @@ impl Local {
         self.rares.at(self.meta[slot.0 as usize].rare)
     }
 
-    /// What is left of the timeout of the flow in a slot, as far as the kernel has told.
+    /// What is left of the timeout of the entry in a slot, as far as the kernel has told.
     #[must_use]
     pub fn timeout_left(&self, slot: Slot, now: Secs) -> Secs {
         let age = now.saturating_sub(self.meta[slot.0 as usize].seen);
-        self.flow(slot)
-            .map_or(0, |flow| flow.timeout_secs.saturating_sub(age))
+        let of_flow = self.flow(slot).map(|flow| flow.timeout_secs);
+        let told = of_flow.or_else(|| Some(self.expectation(slot)?.timeout_secs));
+        told.unwrap_or(0).saturating_sub(age)
     }
 
     /// In which era the kernel entry was born (`Circumstances::era`).
@@ -159,10 +165,10 @@ impl Local {
         self.meta[slot.0 as usize].era = era;
     }
 
-    /// True if the flow in a slot replicates.
+    /// True if the entry in a slot replicates.
     #[must_use]
     pub fn replicates(&self, slot: Slot) -> bool {
-        self.meta[slot.0 as usize].kind == Kind::Flow
+        self.meta[slot.0 as usize].kind.replicates()
     }
 
     /// Carries out an event or one entry of a listing. `worth` says whether a flow of an age
@@ -194,15 +200,15 @@ impl Local {
         }
     }
 
-    /// Ends the flows in some slots that the current listing and the events since it began have
+    /// Ends the entries in some slots that the current listing and the events since it began have
     /// not named; returns how many, and where to go on until there is nothing left to look at.
     pub fn sweep(&mut self, from: Slot, slots: u32, at: Circumstances) -> (u32, Option<Slot>) {
         let end = self.slots().min(from.0.saturating_add(slots));
         let mut swept = 0;
         for slot in from.0..end {
             let meta = &self.meta[slot as usize];
-            if matches!(meta.kind, Kind::Flow | Kind::Held) && meta.round != at.round {
-                let hash = self.key.of_key(&self.flows[slot as usize].key());
+            if meta.kind.is_tracked() && meta.round != at.round {
+                let hash = self.key_hash(slot);
                 self.end(Slot(slot), hash, at);
                 swept += 1;
             }
@@ -210,25 +216,26 @@ impl Local {
         (swept, (end < self.slots()).then_some(Slot(end)))
     }
 
-    /// Gives a flow the next version without changing it (rule C6).
+    /// Gives an entry the next version without changing it (rule C6).
     pub fn touch(&mut self, slot: Slot, now: Secs) {
-        if self.meta[slot.0 as usize].kind == Kind::Flow {
+        if self.replicates(slot) {
             self.announce(slot.0, now);
         }
     }
 
-    /// Forgets every flow and tombstone, without a word to the peers; cursors stay.
+    /// Forgets every entry and tombstone, without a word to the peers; cursors stay.
     pub fn clear(&mut self) {
         for slot in 0..self.slots() {
             match self.meta[slot as usize].kind {
-                Kind::Flow | Kind::Tombstone => {
+                Kind::Flow | Kind::Expectation | Kind::Tombstone => {
                     self.list.unlink(&mut self.meta, slot);
                     self.release(slot);
                 }
-                Kind::Held => self.release(slot),
+                Kind::Held | Kind::HeldExpectation => self.release(slot),
                 Kind::Free | Kind::Cursor => {}
             }
         }
+        self.expectations.clear();
         self.index.clear();
         self.tombstones.clear();
         self.rares.clear();
@@ -237,7 +244,10 @@ impl Local {
     }
 
     fn find_hashed(&self, hash: u64, key: &FlowKey) -> Option<Slot> {
-        let is_it = |slot: u32| self.flows[slot as usize].key() == *key;
+        let is_it = |slot: u32| {
+            !self.meta[slot as usize].kind.is_expectation()
+                && self.flows[slot as usize].key() == *key
+        };
         self.index.find(&self.meta, hash, is_it).map(Slot)
     }
 
@@ -269,6 +279,7 @@ impl Local {
         };
         self.index.insert(&mut self.meta, hash, slot);
         self.tracked += 1;
+        self.follow_helper(slot, false, at);
         if worth(&event.flow, 0) {
             self.enter(slot, hash, at.now);
             return Applied::Changed;
@@ -286,8 +297,12 @@ impl Local {
     ) -> Applied {
         let slot = slot.0;
         let old_value = self.value_hash(slot, hash);
-        let touch = self.is_half_over(slot, event, at.now);
+        let known = self.flows[slot as usize].timeout_secs;
+        let touch = event.present.has(Present::TIMEOUT)
+            && self.is_half_over(slot, known, event.flow.timeout_secs, at.now);
+        let had_helper = self.has_helper(slot);
         self.merge(slot, event, at);
+        self.follow_helper(slot, had_helper, at);
         let meta = self.meta[slot as usize];
         let flow = &self.flows[slot as usize];
         let age = match meta.kind {
@@ -299,6 +314,7 @@ impl Local {
             (false, false) => Applied::Same,
             (false, true) => {
                 self.enter(slot, hash, at.now);
+                self.follow_master(slot, Fate::Enters, at);
                 Applied::Changed
             }
             (true, true) => {
@@ -313,11 +329,8 @@ impl Local {
                 Applied::Changed
             }
             (true, false) => {
-                self.digest.remove(hash, old_value);
-                self.list.unlink(&mut self.meta, slot);
-                let meta = &mut self.meta[slot as usize];
-                (meta.kind, meta.version, meta.announced) = (Kind::Held, Meta::NO_VERSION, at.now);
-                self.bury(hash, at.listeners);
+                self.hold(slot, hash, old_value, at);
+                self.follow_master(slot, Fate::IsHeld, at);
                 Applied::Changed
             }
         }
@@ -378,34 +391,54 @@ impl Local {
 
     /// True if half of the timeout that the peers know is over and the kernel tells a later end:
     /// packets have refreshed it, which makes no event.
-    fn is_half_over(&self, slot: u32, event: &FlowEvent, now: Secs) -> bool {
+    fn is_half_over(&self, slot: u32, known: Secs, told: Secs, now: Secs) -> bool {
         let meta = &self.meta[slot as usize];
-        let known = self.flows[slot as usize].timeout_secs;
         let since_announced = now.saturating_sub(meta.announced);
-        event.present.has(Present::TIMEOUT)
-            && since_announced > known / 2
-            && event.flow.timeout_secs > known.saturating_sub(now.saturating_sub(meta.seen))
+        since_announced > known / 2 && told > known.saturating_sub(now.saturating_sub(meta.seen))
     }
 
     fn end(&mut self, slot: Slot, hash: u64, at: Circumstances) -> Applied {
         let slot = slot.0;
         self.index.remove(&mut self.meta, hash, slot);
         self.tracked -= 1;
-        if self.meta[slot as usize].kind == Kind::Held {
-            self.rares.release(self.meta[slot as usize].rare);
-            self.release(slot);
+        let Meta { kind, rare, .. } = self.meta[slot as usize];
+        if kind.replicates() {
+            let value = self.value_hash(slot, hash);
+            self.digest.remove(hash, value);
+            self.list.unlink(&mut self.meta, slot);
+        }
+        if kind.is_expectation() {
+            self.forget_expectation(slot);
+        } else {
+            if self.has_helper(slot) {
+                self.follow_end(slot, at);
+            }
+            self.rares.release(rare);
+        }
+        self.release(slot);
+        if !kind.replicates() {
             return Applied::Same;
         }
-        let value = self.value_hash(slot, hash);
-        self.digest.remove(hash, value);
-        self.rares.release(self.meta[slot as usize].rare);
-        self.list.unlink(&mut self.meta, slot);
-        self.release(slot);
         self.bury(hash, at.listeners);
         Applied::Changed
     }
 
-    /// A held flow starts to replicate.
+    /// An entry that replicates does so no longer.
+    fn hold(&mut self, slot: u32, hash: u64, value: u64, at: Circumstances) {
+        self.digest.remove(hash, value);
+        self.list.unlink(&mut self.meta, slot);
+        let meta = &mut self.meta[slot as usize];
+        meta.kind = if meta.kind.is_expectation() {
+            self.expectations.told -= 1;
+            Kind::HeldExpectation
+        } else {
+            Kind::Held
+        };
+        (meta.version, meta.announced) = (Meta::NO_VERSION, at.now);
+        self.bury(hash, at.listeners);
+    }
+
+    /// A held entry starts to replicate.
     fn enter(&mut self, slot: u32, hash: u64, now: Secs) {
         if holds(Rule::C3) {
             self.unbury(hash);
@@ -414,7 +447,13 @@ impl Local {
         let value = self.value_hash(slot, hash);
         self.digest.add(hash, value);
         let meta = &mut self.meta[slot as usize];
-        (meta.kind, meta.version, meta.announced) = (Kind::Flow, self.tail, now);
+        meta.kind = if meta.kind.is_expectation() {
+            self.expectations.told += 1;
+            Kind::Expectation
+        } else {
+            Kind::Flow
+        };
+        (meta.version, meta.announced) = (self.tail, now);
         self.list.push_back(&mut self.meta, slot);
     }
 
@@ -425,7 +464,17 @@ impl Local {
         self.list.move_to_back(&mut self.meta, slot);
     }
 
+    fn key_hash(&self, slot: u32) -> u64 {
+        match self.expectation(Slot(slot)) {
+            Some(expectation) => self.key.of_expectation_key(&expectation.key()),
+            None => self.key.of_key(&self.flows[slot as usize].key()),
+        }
+    }
+
     fn value_hash(&self, slot: u32, hash: u64) -> u64 {
+        if let Some(expectation) = self.expectation(Slot(slot)) {
+            return self.key.of_expectation(hash, expectation);
+        }
         let rare = self.rares.at(self.meta[slot as usize].rare);
         self.key.of_value(hash, &self.flows[slot as usize], rare)
     }

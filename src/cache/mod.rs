@@ -1,7 +1,8 @@
 //! The tables of flows: what this node's kernel tracks (`Local`), and what each peer's does
 //! (`Replica`).
 //!
-//! Both keep their flows in a slab of fixed-size records under a keyed index, with the rare
+//! An expectation is an entry of its own beside the flows, with a version or stamp and a place in the
+//! digest like theirs. Both keep their flows in a slab of fixed-size records under a keyed index, with the rare
 //! attributes in a table beside it, and both keep a digest: a count and 65,536 sums that two
 //! tables with the same flows share.
 
@@ -12,6 +13,7 @@ mod list;
 pub mod local;
 mod rares;
 pub mod replica;
+mod slab;
 
 pub use digest::Digest;
 pub use hash::HashKey;

@@ -1,12 +1,13 @@
 //! A replica: what a peer's kernel tracks, as far as the peer has told.
 //!
-//! Every flow carries the stamp of the datagram that told it; the higher stamp wins, in any order
+//! Every entry, flow or expectation, carries the stamp of the datagram that told it; the higher stamp wins, in any order
 //! of arrival. docs/protocol.md section 6 states the rules (T4, R3, R5, R6, M3).
 
 use super::index::{Chained, Index};
 use super::rares::Rares;
+use super::slab::Slab;
 use super::{Digest, HashKey, NIL, Secs, Slot};
-use crate::flow::{Flow, FlowKey, Rare};
+use crate::flow::{Expectation, ExpectationKey, Flow, FlowKey, Rare};
 use crate::rules::{Rule, holds};
 
 /// The table of one peer's flows.
@@ -16,6 +17,7 @@ pub struct Replica {
     meta: Vec<Meta>,
     free: u32,
     rares: Rares,
+    expectations: Slab<Expectation>,
     index: Index,
     key: HashKey,
     digest: Digest,
@@ -28,10 +30,12 @@ struct Meta {
     stamp: u64,
     /// When the peer's kernel told the timeout, by our clock.
     seen: Secs,
-    /// Index of the rare attributes; the next free slot in a free one.
+    /// Index of the rare attributes, or of the expectation; the next free slot in a free one.
     rare: u32,
-    /// The next flow of the index's chain.
+    /// The next entry of the index's chain.
     chain: u32,
+    /// It is an expectation, and the slab's flow means nothing.
+    is_expectation: bool,
 }
 
 const _: () = assert!(size_of::<Meta>() == 24);
@@ -42,6 +46,7 @@ impl Meta {
         seen: 0,
         rare: NIL,
         chain: NIL,
+        is_expectation: false,
     };
 }
 
@@ -53,6 +58,13 @@ impl Chained for Meta {
     fn set_chain(&mut self, next: u32) {
         self.chain = next;
     }
+}
+
+/// What is stored.
+#[derive(Clone, Copy, Debug)]
+enum Entry<'a> {
+    Flow(&'a Flow, &'a Rare),
+    Expectation(&'a Expectation),
 }
 
 /// What storing a flow did.
@@ -75,6 +87,7 @@ impl Replica {
             meta: Vec::new(),
             free: NIL,
             rares: Rares::default(),
+            expectations: Slab::default(),
             index: Index::new(flows_max),
             key,
             digest: Digest::default(),
@@ -106,8 +119,30 @@ impl Replica {
         let meta = self
             .meta
             .get(slot.0 as usize)
-            .filter(|meta| meta.stamp != 0)?;
+            .filter(|meta| meta.stamp != 0 && !meta.is_expectation)?;
         Some((&self.flows[slot.0 as usize], self.rares.at(meta.rare)))
+    }
+
+    /// The expectation in a slot, if one is there.
+    #[must_use]
+    pub fn expectation(&self, slot: Slot) -> Option<&Expectation> {
+        let meta = self.meta.get(slot.0 as usize)?;
+        self.expectations
+            .at(meta.rare)
+            .filter(|_| meta.stamp != 0 && meta.is_expectation)
+    }
+
+    /// The expectation with a key.
+    #[must_use]
+    pub fn find_expectation(&self, key: &ExpectationKey) -> Option<Slot> {
+        self.find_expectation_hashed(self.key.of_expectation_key(key), key)
+            .map(Slot)
+    }
+
+    /// Number of expectations among the entries.
+    #[must_use]
+    pub fn expectations(&self) -> u32 {
+        self.expectations.len()
     }
 
     /// The flow with a key.
@@ -116,85 +151,109 @@ impl Replica {
         self.find_hashed(self.key.of_key(key), key).map(Slot)
     }
 
-    /// Stamp of the flow in a slot; 0 for none.
+    /// Stamp of the entry in a slot; 0 for none.
     #[must_use]
     pub fn stamp(&self, slot: Slot) -> u64 {
         self.meta.get(slot.0 as usize).map_or(0, |meta| meta.stamp)
     }
 
-    /// Calls `visit` with the key hash and value hash of every flow of a digest leaf, in no order.
+    /// Calls `visit` with the key hash and value hash of every entry of a digest leaf, in no order.
     pub fn visit_leaf(&self, leaf: u16, mut visit: impl FnMut(u64, u64)) {
         self.index.visit_leaf(&self.meta, leaf, |slot| {
-            let flow = &self.flows[slot as usize];
-            let hash = self.key.of_key(&flow.key());
+            let hash = self.key_hash(slot);
             if hash >> 48 == u64::from(leaf) {
-                let rare = self.rares.at(self.meta[slot as usize].rare);
-                visit(hash, self.key.of_value(hash, flow, rare));
+                visit(hash, self.value_hash(slot, hash));
             }
         });
     }
 
-    /// What is left at least of the timeout of the flow in a slot.
+    /// What is left at least of the timeout of the entry in a slot.
     #[must_use]
     pub fn timeout_left(&self, slot: Slot, now: Secs) -> Secs {
         let age = now.saturating_sub(self.meta[slot.0 as usize].seen);
-        self.flow(slot)
-            .map_or(0, |(flow, _)| flow.timeout_secs.saturating_sub(age))
+        let of_flow = self.flow(slot).map(|(flow, _)| flow.timeout_secs);
+        let told = of_flow.or_else(|| Some(self.expectation(slot)?.timeout_secs));
+        told.unwrap_or(0).saturating_sub(age)
     }
 
     /// Stores a flow unless a newer word on it is there. `seen` is when the peer's kernel told the
     /// timeout, by our clock; `hash` the hash of the flow's key.
     pub fn store(&mut self, hash: u64, flow: &Flow, rare: &Rare, stamp: u64, seen: Secs) -> Stored {
+        let found = self.find_hashed(hash, &flow.key());
+        self.put(hash, Entry::Flow(flow, rare), found, stamp, seen)
+    }
+
+    /// Stores an expectation under the same conditions.
+    pub fn store_expectation(
+        &mut self,
+        hash: u64,
+        expectation: &Expectation,
+        stamp: u64,
+        seen: Secs,
+    ) -> Stored {
+        let found = self.find_expectation_hashed(hash, &expectation.key());
+        self.put(hash, Entry::Expectation(expectation), found, stamp, seen)
+    }
+
+    fn put(
+        &mut self,
+        hash: u64,
+        entry: Entry<'_>,
+        found: Option<u32>,
+        stamp: u64,
+        seen: Secs,
+    ) -> Stored {
         debug_assert!(stamp > 0, "stamps start at 1");
-        let value = self.key.of_value(hash, flow, Some(rare));
-        if let Some(slot) = self.find_hashed(hash, &flow.key()) {
-            let at = slot as usize;
-            if self.meta[at].stamp >= stamp && holds(Rule::R3Stamp) {
+        let value = match entry {
+            Entry::Flow(flow, rare) => self.key.of_value(hash, flow, Some(rare)),
+            Entry::Expectation(expectation) => self.key.of_expectation(hash, expectation),
+        };
+        let slot = if let Some(slot) = found {
+            if self.meta[slot as usize].stamp >= stamp && holds(Rule::R3Stamp) {
                 return Stored::Stale;
             }
-            let old_value =
-                self.key
-                    .of_value(hash, &self.flows[at], self.rares.at(self.meta[at].rare));
+            let old_value = self.value_hash(slot, hash);
             if old_value == value && !holds(Rule::R3Renew) {
                 return Stored::Yes;
             }
             self.digest.replace(hash, old_value, value);
-            self.flows[at] = *flow;
-            let rare = self.rares.set(self.meta[at].rare, rare);
-            let chain = self.meta[at].chain;
-            self.meta[at] = Meta {
-                stamp,
-                seen,
-                rare,
-                chain,
-            };
-            return Stored::Yes;
-        }
-        if self.digest.flows() >= u64::from(self.flows_max) {
-            return Stored::Full;
-        }
-        let slot = self.take_slot();
-        self.flows[slot as usize] = *flow;
-        let rare = self.rares.set(NIL, rare);
-        self.meta[slot as usize] = Meta {
-            stamp,
-            seen,
-            rare,
-            chain: NIL,
+            slot
+        } else {
+            if self.digest.flows() >= u64::from(self.flows_max) {
+                return Stored::Full;
+            }
+            let slot = self.take_slot();
+            self.meta[slot as usize] = Meta::FREE;
+            self.digest.add(hash, value);
+            self.index.insert(&mut self.meta, hash, slot);
+            slot
         };
-        self.digest.add(hash, value);
-        self.index.insert(&mut self.meta, hash, slot);
+        let meta = &mut self.meta[slot as usize];
+        (meta.stamp, meta.seen) = (stamp, seen);
+        match entry {
+            Entry::Flow(flow, rare) => {
+                meta.rare = self.rares.set(meta.rare, rare);
+                self.flows[slot as usize] = *flow;
+            }
+            Entry::Expectation(expectation) => {
+                meta.is_expectation = true;
+                match self.expectations.at_mut(meta.rare) {
+                    Some(held) => *held = *expectation,
+                    None => meta.rare = self.expectations.insert(*expectation),
+                }
+            }
+        }
         Stored::Yes
     }
 
-    /// Removes every flow of a key hash that is older than a tombstone's stamp (rule T4); returns
+    /// Removes every entry of a key hash that is older than a tombstone's stamp (rule T4); returns
     /// how many.
     pub fn remove(&mut self, hash: u64, stamp: u64) -> u32 {
         let mut removed = 0;
         loop {
             let is_older = |slot: u32| {
                 (self.meta[slot as usize].stamp < stamp || !holds(Rule::T4Older))
-                    && self.key.of_key(&self.flows[slot as usize].key()) == hash
+                    && self.key_hash(slot) == hash
             };
             let Some(slot) = self.index.find(&self.meta, hash, is_older) else {
                 return removed;
@@ -205,7 +264,7 @@ impl Replica {
         }
     }
 
-    /// Removes every flow with a lower stamp (rule M3); returns how many.
+    /// Removes every entry with a lower stamp (rule M3); returns how many.
     ///
     /// Walks the whole table: about 2 ms for a million flows, once per full pass.
     pub fn sweep(&mut self, stamp: u64) -> u32 {
@@ -213,7 +272,7 @@ impl Replica {
         for slot in 0..self.slots() {
             let meta = &self.meta[slot as usize];
             if meta.stamp != 0 && meta.stamp < stamp {
-                let hash = self.key.of_key(&self.flows[slot as usize].key());
+                let hash = self.key_hash(slot);
                 self.index.remove(&mut self.meta, hash, slot);
                 self.release(slot, hash);
                 swept += 1;
@@ -237,28 +296,49 @@ impl Replica {
             if meta.stamp == 0 {
                 continue;
             }
-            let flow = &self.flows[slot as usize];
-            let hash = key.of_key(&flow.key());
-            self.digest
-                .add(hash, key.of_value(hash, flow, self.rares.at(meta.rare)));
+            let hash = self.key_hash(slot);
+            self.digest.add(hash, self.value_hash(slot, hash));
             self.index.insert(&mut self.meta, hash, slot);
         }
     }
 
-    /// Forgets every flow (rule R6).
+    /// Forgets every entry (rule R6).
     pub fn clear(&mut self) {
         self.flows.clear();
         self.meta.clear();
         self.free = NIL;
         self.rares.clear();
+        self.expectations.clear();
         self.index.clear();
         self.digest.clear();
     }
 
     fn find_hashed(&self, hash: u64, key: &FlowKey) -> Option<u32> {
         self.index.find(&self.meta, hash, |slot| {
-            self.flows[slot as usize].key() == *key
+            !self.meta[slot as usize].is_expectation && self.flows[slot as usize].key() == *key
         })
+    }
+
+    fn find_expectation_hashed(&self, hash: u64, key: &ExpectationKey) -> Option<u32> {
+        self.index.find(&self.meta, hash, |slot| {
+            let held = self.expectation(Slot(slot));
+            held.is_some_and(|held| held.key() == *key)
+        })
+    }
+
+    fn key_hash(&self, slot: u32) -> u64 {
+        match self.expectation(Slot(slot)) {
+            Some(expectation) => self.key.of_expectation_key(&expectation.key()),
+            None => self.key.of_key(&self.flows[slot as usize].key()),
+        }
+    }
+
+    fn value_hash(&self, slot: u32, hash: u64) -> u64 {
+        if let Some(expectation) = self.expectation(Slot(slot)) {
+            return self.key.of_expectation(hash, expectation);
+        }
+        let rare = self.rares.at(self.meta[slot as usize].rare);
+        self.key.of_value(hash, &self.flows[slot as usize], rare)
     }
 
     fn take_slot(&mut self) -> u32 {
@@ -276,12 +356,18 @@ impl Replica {
     }
 
     fn release(&mut self, slot: u32, hash: u64) {
-        let rare = self.meta[slot as usize].rare;
-        let value = self
-            .key
-            .of_value(hash, &self.flows[slot as usize], self.rares.at(rare));
+        let value = self.value_hash(slot, hash);
         self.digest.remove(hash, value);
-        self.rares.release(rare);
+        let Meta {
+            rare,
+            is_expectation,
+            ..
+        } = self.meta[slot as usize];
+        if is_expectation {
+            self.expectations.release(rare);
+        } else {
+            self.rares.release(rare);
+        }
         self.meta[slot as usize] = Meta {
             rare: self.free,
             ..Meta::FREE

@@ -16,6 +16,9 @@ pub(super) struct DumpArgs {
     /// One JSON object per flow and line
     #[arg(long)]
     json: bool,
+    /// What helpers of these flows expect, as `conntrack -L expect` prints it, in place of the flows
+    #[arg(long)]
+    expectations: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -40,6 +43,7 @@ pub(super) fn execute(
             true => DumpFormat::Json,
             false => DumpFormat::Text,
         },
+        expectations: args.expectations,
     };
     client.call(&request, |line| writeln!(out, "{line}"))?;
     Ok(Exit::Done)

@@ -17,10 +17,12 @@ use crate::control::message::{FlushWhat, Request, ResyncWhat};
 use crate::observe::log::Destination;
 
 mod check_config;
+mod commit;
 mod dump;
 mod keygen;
 mod notify;
 mod outcome;
+mod progress;
 mod run;
 mod stats;
 mod status;
@@ -135,9 +137,9 @@ enum Command {
     /// Show role, readiness, peers and the last commit
     Status(status::StatusArgs),
     /// Put the replicas into the kernel; keep the role
-    Commit,
+    Commit(commit::CommitArgs),
     /// Become active: put the replicas into the kernel, then own the flows
-    Promote,
+    Promote(commit::PromoteArgs),
     /// Become standby
     Demote,
     /// Do what keepalived's notify line means: MASTER promotes, everything else demotes
@@ -194,24 +196,26 @@ impl Invocation {
             Command::CheckConfig => check_config::execute(place, out),
             Command::Keygen(args) => keygen::execute(&args, out),
             Command::Status(args) => status::execute(args, &mut place.connect()?, out, colour),
-            Command::Commit => outcome::execute("commit", &Request::Commit, place, out),
-            Command::Promote => outcome::execute("promote", &Request::Promote, place, out),
-            Command::Demote => outcome::execute("demote", &Request::Demote, place, out),
-            Command::Notify(args) => outcome::execute("notify", &args.into_request(), place, out),
+            Command::Commit(args) => args.execute(place, out),
+            Command::Promote(args) => args.execute(place, out),
+            Command::Demote => outcome::execute("demote", &Request::Demote, false, place, out),
+            Command::Notify(args) => {
+                outcome::execute("notify", &args.into_request(), false, place, out)
+            }
             Command::Flush { what } => {
                 let (name, what) = match what {
                     FlushArg::Local => ("flush local", FlushWhat::Local),
                     FlushArg::Replica => ("flush replica", FlushWhat::Replica),
                     FlushArg::Kernel => ("flush kernel", FlushWhat::Kernel),
                 };
-                outcome::execute(name, &Request::Flush { what }, place, out)
+                outcome::execute(name, &Request::Flush { what }, false, place, out)
             }
             Command::Resync { what } => {
                 let (name, what) = match what {
                     ResyncArg::Kernel => ("resync kernel", ResyncWhat::Kernel),
                     ResyncArg::Peers => ("resync peers", ResyncWhat::Peers),
                 };
-                outcome::execute(name, &Request::Resync { what }, place, out)
+                outcome::execute(name, &Request::Resync { what }, false, place, out)
             }
             Command::Dump(args) => dump::execute(args, &mut place.connect()?, out),
             Command::Stats { json } => stats::execute(json, &mut place.connect()?, out),

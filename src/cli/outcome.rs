@@ -10,7 +10,8 @@ use std::io::Write;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{CliError, Exit, Place};
+use super::progress::Progress;
+use super::{CliError, Exit, Place, text};
 use crate::control::message::Request;
 use crate::engine::status::{CommitStatus, Role};
 
@@ -19,12 +20,26 @@ use crate::engine::status::{CommitStatus, Role};
 pub(super) fn execute(
     name: &str,
     request: &Request,
+    json: bool,
     place: &Place,
     out: &mut impl Write,
 ) -> Result<Exit, CliError> {
-    let value = place.connect()?.call(request, |_| Ok(()))?;
+    let mut client = place.connect()?;
+    let progress = match request {
+        Request::Commit { .. } | Request::Promote | Request::Notify { .. } => {
+            Some(Progress::show(place))
+        }
+        _ => None,
+    };
+    let called = client.call(request, |_| Ok(()));
+    drop(progress);
+    let value = called?;
     let outcome = Outcome::of(&value);
-    write!(out, "{}", outcome.render(name))?;
+    if json {
+        text::write_json(&value, out)?;
+    } else {
+        write!(out, "{}", outcome.render(name))?;
+    }
     let failed = outcome.commit.as_ref().map_or(0, failed);
     Ok(if failed > 0 { Exit::Failed } else { Exit::Done })
 }
@@ -102,8 +117,18 @@ pub(super) fn commit_lines(commit: &CommitStatus, number: impl Fn(u64) -> String
             number(commit.expired)
         );
     }
+    if commit.without_labels > 0 {
+        text += &format!(
+            "  {} created without their labels, which this kernel drops: no rule of this node uses \
+             `ct label`\n",
+            number(commit.without_labels)
+        );
+    }
     for group in &commit.failed {
         text += &format!("  {} failed: {}\n", number(group.flows), group.reason);
+    }
+    for missing in &commit.missing {
+        text += &format!("  missing: {missing}\n");
     }
     text
 }

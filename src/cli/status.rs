@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::outcome::{commit_lines, role_word};
 use super::text::{self, Colour, Tone, counted, grouped, span};
-use super::{CliError, Exit};
+use super::{CliError, Exit, progress};
 use crate::control::client::Client;
 use crate::control::message::Request;
 use crate::engine::status::{
@@ -155,7 +155,7 @@ fn own_lines(status: &Status, colour: Colour) -> String {
 fn commit_block(commit: &CommitStatus) -> String {
     let lines = commit_lines(commit, grouped).replace("\n  ", "\n          ");
     if commit.running {
-        format!("commit  running: {lines}")
+        format!("commit  running: {}; {lines}", progress::line(commit))
     } else {
         format!("commit  {lines}")
     }

@@ -108,6 +108,7 @@ pub(super) struct Cache {
 #[serde(deny_unknown_fields)]
 pub(super) struct Commit {
     pub(super) grace: Given<Period>,
+    pub(super) tcp_liberal: Given<bool>,
 }
 
 /// `[log]`

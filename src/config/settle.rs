@@ -265,6 +265,10 @@ impl Check<'_> {
             grace: self
                 .period("grace", &section.grace, &GRACE)
                 .unwrap_or(default.grace),
+            tcp_liberal: section
+                .tcp_liberal
+                .as_ref()
+                .map_or(default.tcp_liberal, |given| *given.get_ref()),
         }
     }
 

@@ -172,7 +172,8 @@ impl Client {
 fn patience_for(request: &Request) -> Duration {
     match request {
         Request::Status | Request::Stats => LOOK_PATIENCE,
-        Request::Commit
+        Request::Commit { .. }
+        | Request::DryRun { .. }
         | Request::Promote
         | Request::Demote
         | Request::Notify { .. }

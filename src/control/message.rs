@@ -11,7 +11,18 @@ pub enum Request {
     /// Every counter: objects of numbers, nested at will.
     Stats,
     /// Put the replicas into the kernel. Yields `engine::status::CommitStatus`.
-    Commit,
+    Commit {
+        /// Only those of the peers with these names; none: of all whose word counts.
+        #[serde(default)]
+        from: Vec<String>,
+    },
+    /// Say what a commit or a promotion would do now; nothing is changed. Yields
+    /// `engine::status::Foreseen`.
+    DryRun {
+        /// As of a commit.
+        #[serde(default)]
+        from: Vec<String>,
+    },
     /// Become active: commit, then own the flows. Yields `role`, `term` and `commit`, the last of
     /// them null if there was nothing to commit.
     Promote,
@@ -44,6 +55,9 @@ pub enum Request {
         table: DumpTable,
         /// Form of the lines.
         format: DumpFormat,
+        /// The expectations in place of the flows.
+        #[serde(default)]
+        expectations: bool,
     },
 }
 

@@ -10,7 +10,9 @@
 //! `len` counts the header and not the padding, both in host order. The top bits of `kind` are
 //! NLA_F_NESTED and NLA_F_NET_BYTEORDER. Payloads of ctnetlink are in network order.
 
-use super::cta::{NFNETLINK_V0, NFNL_SUBSYS_CTNETLINK, NLA_F_NESTED, NLA_TYPE_MASK};
+use super::cta::{
+    NFNETLINK_V0, NFNL_SUBSYS_CTNETLINK, NFNL_SUBSYS_CTNETLINK_EXP, NLA_F_NESTED, NLA_TYPE_MASK,
+};
 use super::message::{DecodeError, HEADER_LEN};
 
 const ATTR_HEADER_LEN: usize = 4;
@@ -42,6 +44,12 @@ impl<'a> Attr<'a> {
         self.payload
             .try_into()
             .map_err(|_| DecodeError::ValueLength)
+    }
+
+    /// The payload as a string, without the closing zero.
+    #[must_use]
+    pub fn text(&self) -> &'a [u8] {
+        self.payload.strip_suffix(&[0]).unwrap_or(self.payload)
     }
 
     /// The payload as a byte.
@@ -136,13 +144,23 @@ pub struct Builder<'a> {
 impl<'a> Builder<'a> {
     /// Starts a message of conntrack: `action` is `IPCTNL_MSG_CT_*`, `family` goes into nfgenmsg.
     pub fn new(out: &'a mut Vec<u8>, action: u8, flags: u16, seq: u32, family: u8) -> Self {
+        let kind = u16::from_be_bytes([NFNL_SUBSYS_CTNETLINK, action]);
+        Self::of_kind(out, kind, flags, seq, family)
+    }
+
+    /// Starts a message about expectations: `action` is `IPCTNL_MSG_EXP_*`.
+    pub fn expectation(out: &'a mut Vec<u8>, action: u8, flags: u16, seq: u32, family: u8) -> Self {
+        let kind = u16::from_be_bytes([NFNL_SUBSYS_CTNETLINK_EXP, action]);
+        Self::of_kind(out, kind, flags, seq, family)
+    }
+
+    fn of_kind(out: &'a mut Vec<u8>, kind: u16, flags: u16, seq: u32, family: u8) -> Self {
         let start = out.len();
         debug_assert_eq!(
             start % 4,
             0,
             "messages of a batch stand at multiples of four"
         );
-        let kind = u16::from_be_bytes([NFNL_SUBSYS_CTNETLINK, action]);
         out.extend_from_slice(&[0; 4]);
         out.extend_from_slice(&kind.to_ne_bytes());
         out.extend_from_slice(&flags.to_ne_bytes());

@@ -46,6 +46,14 @@ pub const IPCTNL_MSG_CT_GET: u8 = 1;
 /// `IPCTNL_MSG_CT_DELETE`: without a tuple a **flush**.
 pub const IPCTNL_MSG_CT_DELETE: u8 = 2;
 
+// enum ctnl_exp_msg_types, nfnetlink_conntrack.h.
+/// `IPCTNL_MSG_EXP_NEW`: create or update; also every expectation that is listed.
+pub const IPCTNL_MSG_EXP_NEW: u8 = 0;
+/// `IPCTNL_MSG_EXP_GET`.
+pub const IPCTNL_MSG_EXP_GET: u8 = 1;
+/// `IPCTNL_MSG_EXP_DELETE`: without a tuple a **flush**.
+pub const IPCTNL_MSG_EXP_DELETE: u8 = 2;
+
 // enum ctattr_type, nfnetlink_conntrack.h.
 /// `CTA_TUPLE_ORIG`, nest.
 pub const CTA_TUPLE_ORIG: u16 = 1;
@@ -210,6 +218,36 @@ pub const CTA_SYNPROXY_ITS: u16 = 2;
 /// `CTA_SYNPROXY_TSOFF`, be32.
 pub const CTA_SYNPROXY_TSOFF: u16 = 3;
 
+// enum ctattr_expect, nfnetlink_conntrack.h.
+/// `CTA_EXPECT_MASTER`, nest.
+pub const CTA_EXPECT_MASTER: u16 = 1;
+/// `CTA_EXPECT_TUPLE`, nest.
+pub const CTA_EXPECT_TUPLE: u16 = 2;
+/// `CTA_EXPECT_MASK`, nest; the kernel keeps the source only.
+pub const CTA_EXPECT_MASK: u16 = 3;
+/// `CTA_EXPECT_TIMEOUT`, be32, seconds; ignored at create.
+pub const CTA_EXPECT_TIMEOUT: u16 = 4;
+/// `CTA_EXPECT_ID`, be32.
+pub const CTA_EXPECT_ID: u16 = 5;
+/// `CTA_EXPECT_HELP_NAME`, zero-terminated string.
+pub const CTA_EXPECT_HELP_NAME: u16 = 6;
+/// `CTA_EXPECT_ZONE`, be16; in requests only.
+pub const CTA_EXPECT_ZONE: u16 = 7;
+/// `CTA_EXPECT_FLAGS`, be32.
+pub const CTA_EXPECT_FLAGS: u16 = 8;
+/// `CTA_EXPECT_CLASS`, be32.
+pub const CTA_EXPECT_CLASS: u16 = 9;
+/// `CTA_EXPECT_NAT`, nest.
+pub const CTA_EXPECT_NAT: u16 = 10;
+/// `CTA_EXPECT_FN`, zero-terminated string.
+pub const CTA_EXPECT_FN: u16 = 11;
+
+// enum ctattr_expect_nat, nfnetlink_conntrack.h.
+/// `CTA_EXPECT_NAT_DIR`, be32.
+pub const CTA_EXPECT_NAT_DIR: u16 = 1;
+/// `CTA_EXPECT_NAT_TUPLE`, nest; its source is what counts.
+pub const CTA_EXPECT_NAT_TUPLE: u16 = 2;
+
 // Bits of CTA_PROTOINFO_TCP_FLAGS_*, include/uapi/linux/netfilter/nf_conntrack_tcp.h.
 /// `IP_CT_TCP_FLAG_WINDOW_SCALE`: the direction offered window scaling.
 pub const IP_CT_TCP_FLAG_WINDOW_SCALE: u8 = 0x01;
@@ -219,3 +257,5 @@ pub const IP_CT_TCP_FLAG_SACK_PERM: u8 = 0x02;
 pub const IP_CT_TCP_FLAG_CLOSE_INIT: u8 = 0x04;
 /// `IP_CT_TCP_FLAG_BE_LIBERAL`: packets outside of the window pass.
 pub const IP_CT_TCP_FLAG_BE_LIBERAL: u8 = 0x08;
+/// `IP_CT_TCP_FLAG_MAXACK_SET`: a packet of the direction was judged to be in the window.
+pub const IP_CT_TCP_FLAG_MAXACK_SET: u8 = 0x20;

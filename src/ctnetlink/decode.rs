@@ -36,6 +36,7 @@ pub fn decode_event(message: &[u8], event: &mut FlowEvent) -> Result<(), DecodeE
         }
         MessageKind::Conntrack(cta::IPCTNL_MSG_CT_DELETE) => EventKind::Destroy,
         MessageKind::Conntrack(_)
+        | MessageKind::Expectation(_)
         | MessageKind::Error
         | MessageKind::Done
         | MessageKind::Overrun
@@ -93,8 +94,9 @@ fn decode_flow(
                 event.present.0 |= Present::TIMEOUT;
             }
             cta::CTA_PROTOINFO => {
-                event.flow.proto = proto_info(&attr)?;
-                event.present.0 |= Present::PROTOINFO;
+                let (proto, judged) = proto_info(&attr)?;
+                event.flow.proto = proto;
+                event.present.0 |= Present::PROTOINFO | judged;
             }
             _ => event.present.0 |= rare(&attr, &mut event.rare)?,
         }
@@ -117,7 +119,7 @@ fn decode_flow(
     Ok(())
 }
 
-fn family_of(number: u8) -> Result<Family, DecodeError> {
+pub(super) fn family_of(number: u8) -> Result<Family, DecodeError> {
     const V4: u8 = Family::V4 as u8;
     const V6: u8 = Family::V6 as u8;
     match number {
@@ -136,7 +138,7 @@ fn zone(id: u16, dir: ZoneDir) -> Zone {
 }
 
 /// A `CTA_TUPLE_*` and the zone inside of it.
-fn tuple(attr: &Attr<'_>) -> Result<(Tuple, Option<u16>), DecodeError> {
+pub(super) fn tuple(attr: &Attr<'_>) -> Result<(Tuple, Option<u16>), DecodeError> {
     let mut addresses = Addresses::default();
     let mut tuple = Tuple::default();
     let mut has_proto = false;
@@ -231,22 +233,29 @@ fn proto(attr: &Attr<'_>, tuple: &mut Tuple) -> Result<(), DecodeError> {
     Ok(())
 }
 
-fn proto_info(attr: &Attr<'_>) -> Result<ProtoInfo, DecodeError> {
+/// The state, and which directions of TCP were judged (bits of [`Present`]).
+fn proto_info(attr: &Attr<'_>) -> Result<(ProtoInfo, u16), DecodeError> {
     let mut info = ProtoInfo::None;
+    let mut judged = 0;
     for attr in attr.nest() {
         let attr = attr?;
         match attr.kind {
-            cta::CTA_PROTOINFO_TCP => info = ProtoInfo::Tcp(tcp(&attr)?),
+            cta::CTA_PROTOINFO_TCP => {
+                let tcp;
+                (tcp, judged) = self::tcp(&attr)?;
+                info = ProtoInfo::Tcp(tcp);
+            }
             cta::CTA_PROTOINFO_SCTP => info = ProtoInfo::Sctp(sctp(&attr)?),
             cta::CTA_PROTOINFO_DCCP => info = ProtoInfo::Dccp(dccp(&attr)?),
             _ => {}
         }
     }
-    Ok(info)
+    Ok((info, judged))
 }
 
-fn tcp(attr: &Attr<'_>) -> Result<TcpInfo, DecodeError> {
+fn tcp(attr: &Attr<'_>) -> Result<(TcpInfo, u16), DecodeError> {
     let mut info = TcpInfo::default();
+    let (mut orig, mut reply) = (0, 0);
     for attr in attr.nest() {
         let attr = attr?;
         match attr.kind {
@@ -254,17 +263,19 @@ fn tcp(attr: &Attr<'_>) -> Result<TcpInfo, DecodeError> {
             cta::CTA_PROTOINFO_TCP_WSCALE_ORIGINAL => info.wscale_orig = attr.u8()?,
             cta::CTA_PROTOINFO_TCP_WSCALE_REPLY => info.wscale_reply = attr.u8()?,
             // Value and mask; the mask of what the kernel sends is 0.
-            cta::CTA_PROTOINFO_TCP_FLAGS_ORIGINAL => info.flags_orig = tcp_flags(&attr)?,
-            cta::CTA_PROTOINFO_TCP_FLAGS_REPLY => info.flags_reply = tcp_flags(&attr)?,
+            cta::CTA_PROTOINFO_TCP_FLAGS_ORIGINAL => [orig, _] = attr.array()?,
+            cta::CTA_PROTOINFO_TCP_FLAGS_REPLY => [reply, _] = attr.array()?,
             _ => {}
         }
     }
-    Ok(info)
-}
-
-fn tcp_flags(attr: &Attr<'_>) -> Result<u8, DecodeError> {
-    let [value, _mask] = attr.array()?;
-    Ok(value & TcpInfo::FLAGS_KEPT)
+    info.flags_orig = orig & TcpInfo::FLAGS_KEPT;
+    info.flags_reply = reply & TcpInfo::FLAGS_KEPT;
+    let judged = |flags: u8, bit: u16| match flags & cta::IP_CT_TCP_FLAG_MAXACK_SET {
+        0 => 0,
+        _ => bit,
+    };
+    let judged = judged(orig, Present::ORIG_JUDGED) | judged(reply, Present::REPLY_JUDGED);
+    Ok((info, judged))
 }
 
 fn sctp(attr: &Attr<'_>) -> Result<SctpInfo, DecodeError> {
@@ -332,7 +343,7 @@ fn helper(attr: &Attr<'_>) -> Result<Option<HelperName>, DecodeError> {
     for attr in attr.nest() {
         let attr = attr?;
         if attr.kind == cta::CTA_HELP_NAME {
-            name = HelperName::new(attr.payload.strip_suffix(&[0]).unwrap_or(attr.payload));
+            name = HelperName::new(attr.text());
         }
     }
     Ok(name)

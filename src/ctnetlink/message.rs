@@ -33,7 +33,7 @@ pub enum DecodeError {
     /// An attribute's payload does not have the size of its type.
     #[error("bad value length")]
     ValueLength,
-    /// Not a message of conntrack that tells of a flow.
+    /// Not a message of conntrack that tells of a flow (or of an expectation, where one is read).
     #[error("not a conntrack entry")]
     NotAFlow,
     /// Neither AF_INET nor AF_INET6.
@@ -69,6 +69,8 @@ impl DecodeError {
 pub enum MessageKind {
     /// A flow, or the request for one: `IPCTNL_MSG_CT_*`.
     Conntrack(u8),
+    /// An expectation, or the request for one: `IPCTNL_MSG_EXP_*`.
+    Expectation(u8),
     /// NLMSG_ERROR: see [`decode_error`].
     Error,
     /// NLMSG_DONE: a dump is over, well if [`decode_error`] says nothing.
@@ -151,6 +153,7 @@ fn sort(kind: u16) -> MessageKind {
         cta::NLMSG_OVERRUN => MessageKind::Overrun,
         _ => match kind.to_be_bytes() {
             [cta::NFNL_SUBSYS_CTNETLINK, action] => MessageKind::Conntrack(action),
+            [cta::NFNL_SUBSYS_CTNETLINK_EXP, action] => MessageKind::Expectation(action),
             [_, _] => MessageKind::Other(kind),
         },
     }
@@ -199,7 +202,10 @@ pub fn decode_error(message: &Message<'_>) -> Option<(u32, i32)> {
             0 => return None,
             code => code,
         },
-        MessageKind::Conntrack(_) | MessageKind::Overrun | MessageKind::Other(_) => return None,
+        MessageKind::Conntrack(_)
+        | MessageKind::Expectation(_)
+        | MessageKind::Overrun
+        | MessageKind::Other(_) => return None,
     };
     Some((message.seq, code.saturating_abs()))
 }

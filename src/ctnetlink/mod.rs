@@ -14,8 +14,11 @@ pub mod attr;
 pub mod cta;
 pub mod decode;
 pub mod encode;
+pub mod expectation;
+pub mod host;
 pub mod message;
 pub mod request;
 
 pub use decode::{decode_event, decode_listed};
+pub use expectation::{decode_expectation_event, decode_listed_expectation};
 pub use message::{DecodeError, Message, MessageKind, decode_error, messages};

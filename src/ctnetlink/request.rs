@@ -1,11 +1,11 @@
 //! What is asked of the kernel, and what comes back. The engine asks, `kernel` carries it out.
 
-use crate::flow::FlowEvent;
+use crate::flow::{ExpectationEvent, FlowEvent};
 
 /// A request to the kernel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum KernelRequest {
-    /// List the whole table, both families.
+    /// List the whole table, both families, and after it the expectations.
     Dump,
     /// The netlink messages in the buffer that goes with this, back to back, numbered
     /// `first_seq..=last_seq` without holes; only the last carries NLM_F_ACK.
@@ -22,6 +22,8 @@ pub enum KernelRequest {
 pub enum RequestDone {
     /// Some flows of the running dump, as `EventKind::Listed`.
     Listed(Vec<FlowEvent>),
+    /// Some expectations of the running dump, as `EventKind::Listed`. They come after all flows.
+    ListedExpectations(Vec<ExpectationEvent>),
     /// The dump is over.
     DumpEnded {
         /// Nothing was lost on the way: the listing is complete.

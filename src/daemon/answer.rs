@@ -8,8 +8,8 @@ use super::driver::{Answer, Asker};
 use crate::control::message::{DumpFormat, DumpTable, FlushWhat, Request, Response, ResyncWhat};
 use crate::control::server::Call;
 use crate::engine::{Command, FlowsFrom, JobResult, Reply};
-use crate::flow::text::{FlowJson, write_line};
-use crate::flow::{Flow, Rare};
+use crate::flow::text::{ExpectationJson, FlowJson, write_expectation, write_line};
+use crate::flow::{Expectation, Flow, Rare};
 
 /// Slots of a table that the engine looks at for one piece of a listing: well under a millisecond.
 const SLOTS_PER_PIECE: u32 = 1_024;
@@ -18,7 +18,11 @@ const SLOTS_PER_PIECE: u32 = 1_024;
 pub(super) async fn answer(call: Call, asker: Asker) {
     let Call { request, reply } = call;
     let outcome = match request {
-        Request::Dump { table, format } => dump(&asker, table, format, &reply).await,
+        Request::Dump {
+            table,
+            format,
+            expectations,
+        } => dump(&asker, table, format, expectations, &reply).await,
         request => carry_out(&asker, request).await,
     };
     let ending = match outcome {
@@ -39,8 +43,12 @@ async fn carry_out(asker: &Asker, request: Request) -> Result<Value, String> {
             Reply::Stats(stats) => Ok(nest(stats)),
             _ => Err(UNEXPECTED.into()),
         },
-        Request::Commit => match run(asker, Command::Commit).await? {
+        Request::Commit { from } => match run(asker, Command::Commit { from }).await? {
             JobResult::Committed(status) => to_value(&status),
+            _ => Err(UNEXPECTED.into()),
+        },
+        Request::DryRun { from } => match run(asker, Command::DryRun { from }).await? {
+            JobResult::Foreseen(foreseen) => to_value(&foreseen),
             _ => Err(UNEXPECTED.into()),
         },
         Request::Promote => change_role(asker, Command::Promote).await,
@@ -103,7 +111,10 @@ async fn run(asker: &Asker, command: Command) -> Result<JobResult, String> {
 async fn change_role(asker: &Asker, command: Command) -> Result<Value, String> {
     let commit = match run(asker, command).await? {
         JobResult::Committed(status) => to_value(&status)?,
-        JobResult::Flushed { .. } | JobResult::Done | JobResult::Failed(_) => Value::Null,
+        JobResult::Foreseen(_)
+        | JobResult::Flushed { .. }
+        | JobResult::Done
+        | JobResult::Failed(_) => Value::Null,
     };
     let mut value = role(asker).await?;
     value["commit"] = commit;
@@ -126,7 +137,10 @@ async fn flush(asker: &Asker, what: FlushWhat) -> Result<Value, String> {
         JobResult::Flushed { deleted, failed } => Err(format!(
             "{failed} flows could not be deleted from the kernel; {deleted} were"
         )),
-        JobResult::Committed(_) | JobResult::Done | JobResult::Failed(_) => flows(asker).await,
+        JobResult::Committed(_)
+        | JobResult::Foreseen(_)
+        | JobResult::Done
+        | JobResult::Failed(_) => flows(asker).await,
     }
 }
 
@@ -149,6 +163,7 @@ async fn dump(
     asker: &Asker,
     table: DumpTable,
     format: DumpFormat,
+    wants_expectations: bool,
     reply: &mpsc::Sender<Response>,
 ) -> Result<Value, String> {
     let mut next = Some(match table {
@@ -162,14 +177,23 @@ async fn dump(
         };
         let Reply::Flows {
             flows,
+            expectations,
             next: following,
         } = ask(asker, command).await?
         else {
             return Err(UNEXPECTED.into());
         };
-        for (flow, rare, left) in &flows {
-            let line = Response::Line(line(format, flow, rare, *left)?);
-            if reply.send(line).await.is_err() {
+        let lines: Vec<String> = if wants_expectations {
+            let lines = expectations.iter();
+            let lines = lines.map(|(expectation, left)| expected(format, expectation, *left));
+            lines.collect::<Result<_, _>>()?
+        } else {
+            let lines = flows.iter();
+            let lines = lines.map(|(flow, rare, left)| line(format, flow, rare, *left));
+            lines.collect::<Result<_, _>>()?
+        };
+        for line in lines {
+            if reply.send(Response::Line(line)).await.is_err() {
                 return Ok(Value::Null);
             }
         }
@@ -186,6 +210,18 @@ fn line(format: DumpFormat, flow: &Flow, rare: &Rare, left: u32) -> Result<Strin
             Ok(line)
         }
         DumpFormat::Json => serde_json::to_string(&FlowJson::new(flow, rare, left))
+            .map_err(|error| error.to_string()),
+    }
+}
+
+fn expected(format: DumpFormat, expectation: &Expectation, left: u32) -> Result<String, String> {
+    match format {
+        DumpFormat::Text => {
+            let mut line = String::new();
+            write_expectation(&mut line, expectation, left);
+            Ok(line)
+        }
+        DumpFormat::Json => serde_json::to_string(&ExpectationJson::new(expectation, left))
             .map_err(|error| error.to_string()),
     }
 }

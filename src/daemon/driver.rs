@@ -16,6 +16,7 @@ use tracing::debug;
 
 use super::port::Port;
 use super::tell::tell;
+use crate::ctnetlink::host::Host;
 use crate::ctnetlink::request::RequestDone;
 use crate::engine::status::Role;
 use crate::engine::{Command, Engine, JobId, JobResult, Notice, Reply};
@@ -88,6 +89,7 @@ pub(super) struct Parts {
     pub(super) reader: EventReader,
     pub(super) requests: Requests,
     pub(super) addresses: watch::Receiver<Vec<IpAddr>>,
+    pub(super) host: watch::Receiver<Host>,
     pub(super) ports: Vec<Port>,
     pub(super) role: watch::Sender<(Role, u64)>,
 }
@@ -110,6 +112,7 @@ enum Woken {
     Order(Option<Order>),
     Readable,
     Addresses,
+    Host,
     Time,
 }
 
@@ -130,6 +133,7 @@ impl Driver {
         let now = clock();
         let addresses = self.parts.addresses.borrow_and_update().clone();
         self.parts.engine.handle_addresses(now, addresses);
+        self.take_host();
         let mut is_busy = true;
         loop {
             if is_busy {
@@ -150,6 +154,7 @@ impl Driver {
                         let addresses = self.parts.addresses.borrow_and_update().clone();
                         self.parts.engine.handle_addresses(clock(), addresses);
                     }
+                    Woken::Host => self.take_host(),
                     Woken::Readable | Woken::Time => {}
                 }
             }
@@ -172,6 +177,7 @@ impl Driver {
             done,
             orders,
             addresses,
+            host,
             ports,
             ..
         } = &mut self.parts;
@@ -190,6 +196,7 @@ impl Driver {
             received = done.recv() => Woken::Done(received),
             order = orders.recv() => Woken::Order(order),
             Ok(()) = addresses.changed() => Woken::Addresses,
+            Ok(()) = host.changed() => Woken::Host,
             () = sleep_until(wake_at.into()) => Woken::Time,
         }
     }
@@ -225,6 +232,11 @@ impl Driver {
         Some(took_all)
     }
 
+    fn take_host(&mut self) {
+        let host = *self.parts.host.borrow_and_update();
+        self.parts.engine.handle_host(host);
+    }
+
     fn take_datagrams(&mut self, at: usize) -> bool {
         let link = LinkId(u8::try_from(at).expect("links are counted in a u8"));
         let now = clock();
@@ -252,6 +264,9 @@ impl Driver {
             KernelEvents::Batch(batch) => {
                 self.parts.engine.handle_events(clock(), &batch);
                 self.parts.reader.recycle(batch);
+            }
+            KernelEvents::Expectation(event) => {
+                self.parts.engine.handle_expectation(clock(), &event);
             }
             KernelEvents::Overrun => self.parts.engine.handle_overrun(clock()),
         }
@@ -320,6 +335,8 @@ impl Driver {
             }
             Notice::Peer(_)
             | Notice::Committed(_)
+            | Notice::Faded { .. }
+            | Notice::MadeStrict { .. }
             | Notice::Overrun
             | Notice::TableWhole { .. }
             | Notice::TableFull => {}

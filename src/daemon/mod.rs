@@ -1,8 +1,8 @@
 //! The process around the engine: start order, driver loop, signals, systemd.
 //!
 //! Threads: `main` answers the control socket, signals and the watchdog; `engine` runs the driver
-//! and owns the engine and the UDP sockets; `ct-rx`, `ct-dump`, `ct-tx` and `rt-addr` talk to the
-//! kernel. They share nothing but bounded channels.
+//! and owns the engine and the UDP sockets; `ct-rx`, `ct-dump`, `ct-tx`, `rt-addr` and `host` talk
+//! to the kernel. They share nothing but bounded channels.
 //!
 //! Start order: what can be refused comes first (capability, links, control socket), then the
 //! event socket, then the listing of the kernel's table. So a start that fails has done nothing.
@@ -31,7 +31,7 @@ use crate::config::settings::{Addressing, LinkSettings, Security, Settings};
 use crate::control::server::ControlServer;
 use crate::engine::status::Status;
 use crate::engine::{Command, Engine, EngineSettings, Reply};
-use crate::kernel::{AddressWatch, EventReader, Requests, capability, clock, sysctl};
+use crate::kernel::{AddressWatch, EventReader, HostWatch, Requests, capability, clock, sysctl};
 use crate::net::Link;
 use crate::wire::seal::Keyring;
 use crate::wire::{Epoch, Name, Versions, WINDOW_MAX};
@@ -101,6 +101,7 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
     let reader = EventReader::spawn(&settings.kernel, events_in)?;
     let requests = Requests::spawn(done_in)?;
     let addresses = AddressWatch::spawn()?;
+    let host = HostWatch::spawn()?;
     if keyring.is_none() {
         warn!("insecure: the links are neither encrypted nor authenticated");
     }
@@ -116,6 +117,7 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
         reader,
         requests,
         addresses: addresses.addresses(),
+        host: host.host(),
         ports: links,
         role: role_in,
     });
@@ -289,6 +291,7 @@ fn engine_settings(
         datagram_bytes_max: datagram_bytes_max.context("no link is configured")?,
         scrub_interval: settings.kernel.scrub_interval,
         grace: settings.commit.grace,
+        tcp_liberal: settings.commit.tcp_liberal,
         writer_port_id,
         keyring,
         role,

@@ -13,6 +13,14 @@ pub(super) fn tell(notice: &Notice) {
         Notice::Role { from, to, term } => info!(?from, ?to, term, "role changed"),
         Notice::Committed(status) => tell_commit(status),
         Notice::JobDone { .. } => {}
+        Notice::Faded { shortened } => info!(
+            shortened,
+            "the entries that the new active has were shortened; they age out here"
+        ),
+        Notice::MadeStrict { cleared, set_back } => info!(
+            cleared,
+            set_back, "committed TCP flows that talk are strict again"
+        ),
         Notice::Overrun => warn!(
             "the kernel dropped events: raise [kernel] event_buffer if this happens often; \
              the table is listed anew"
@@ -40,6 +48,15 @@ fn tell_commit(status: &CommitStatus) {
     );
     for failed in &status.failed {
         warn!(flows = failed.flows, "not committed: {}", failed.reason);
+    }
+    if status.without_labels > 0 {
+        warn!(
+            flows = status.without_labels,
+            "committed without their labels: no rule of this node uses `ct label`"
+        );
+    }
+    for missing in &status.missing {
+        warn!("the committed flows lack something: {missing}");
     }
 }
 

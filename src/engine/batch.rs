@@ -45,6 +45,13 @@ impl<T> Batches<T> {
         self.under_way.is_empty()
     }
 
+    /// True if the batch that ends with `last_seq` is under way.
+    pub(super) fn has(&self, last_seq: u32) -> bool {
+        self.under_way
+            .iter()
+            .any(|batch| batch.last_seq() == last_seq)
+    }
+
     pub(super) fn has_room(&self) -> bool {
         self.under_way.len() < BATCHES_MAX
     }
@@ -102,12 +109,7 @@ impl<T> Batches<T> {
         answers: Vec<Answer>,
         mut settle: impl FnMut(T, Option<Answer>),
     ) {
-        let is_it = |batch: &Batch<T>| {
-            batch
-                .first_seq
-                .wrapping_add(batch.messages.len() as u32 - 1)
-                == last_seq
-        };
+        let is_it = |batch: &Batch<T>| batch.last_seq() == last_seq;
         let Some(at) = self.under_way.iter().position(is_it) else {
             return;
         };
@@ -126,6 +128,12 @@ impl<T> Batches<T> {
         if self.spare.len() < BATCHES_MAX {
             self.spare.push(batch.messages);
         }
+    }
+}
+
+impl<T> Batch<T> {
+    fn last_seq(&self) -> u32 {
+        self.first_seq.wrapping_add(self.messages.len() as u32 - 1)
     }
 }
 

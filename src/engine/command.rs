@@ -3,7 +3,7 @@
 use super::notice::JobId;
 use super::status::Status;
 use crate::cache::Secs;
-use crate::flow::{Flow, Rare};
+use crate::flow::{Expectation, Flow, Rare};
 
 /// A question or an order.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -13,7 +13,16 @@ pub enum Command {
     /// `Reply::Stats`.
     Stats,
     /// Put the replicas into the kernel. `Reply::Started`.
-    Commit,
+    Commit {
+        /// Only those of the peers with these names; none: of all whose word counts.
+        from: Vec<String>,
+    },
+    /// Say what a commit or a promotion would do now, and change nothing. `Reply::Started`, which
+    /// ends in `JobResult::Foreseen`.
+    DryRun {
+        /// As of a commit.
+        from: Vec<String>,
+    },
     /// Become active. `Reply::Started`.
     Promote,
     /// Become standby. `Reply::Done`.
@@ -38,7 +47,7 @@ pub enum Command {
     ResyncKernel,
     /// Send the whole table to all peers. `Reply::Started`.
     ResyncPeers,
-    /// Some flows of a table. `Reply::Flows`.
+    /// Some flows and expectations of a table. `Reply::Flows`.
     Flows {
         /// Which table, and from where on.
         from: FlowsFrom,
@@ -75,6 +84,8 @@ pub enum Reply {
     Flows {
         /// Flows with their rare attributes and what is left of their timeout.
         flows: Vec<(Flow, Rare, Secs)>,
+        /// Expectations with what is left of their timeout.
+        expectations: Vec<(Expectation, Secs)>,
         /// Where to go on; `None` at the end.
         next: Option<FlowsFrom>,
     },

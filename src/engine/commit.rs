@@ -1,5 +1,5 @@
-//! The commit: the flows of the replicas into the kernel, masters before their children,
-//! translated flows first.
+//! The commit: the flows of the replicas into the kernel in the order of their worth, masters
+//! before their children, and last what the helpers of flows expect.
 //!
 //! It merges. A flow that the kernel has, as it should be and tracked since this node last lost
 //! the active role, is left alone: it is as new as the replica or newer. One that differs, or that
@@ -10,35 +10,57 @@ use std::collections::BTreeMap;
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use super::batch::{Batches, Writing};
+use super::batch::Batches;
+use super::expect::{self, Expect};
+use super::needs::{Lost, Needs};
+use super::orphans::Orphans;
 use super::restore::{Failure, Message, Restore, Verdict};
-use super::status::{CommitStatus, FailedFlows};
-use crate::cache::{Local, Replica, Secs, Slot};
+use super::room::RoomLeft;
+use super::status::{CommitStatus, ExpectationsStatus, FailedFlows};
+use crate::cache::{Local, Replica, Secs};
+use crate::ctnetlink::encode::{self, Ack};
+use crate::ctnetlink::host::Rules;
 use crate::ctnetlink::request::{Answer, KernelRequest};
-use crate::flow::{Flow, Rare};
+use crate::flow::{Flow, Rare, Status};
 use crate::replication::Peer;
 use crate::wire::Name;
 
-/// Slots of a replica that one step looks at: well under a millisecond.
-const SLOTS_PER_STEP: u32 = 8_192;
+mod walk;
 
-/// Order in which the flows of a replica go.
-const PASSES: [Pass; 3] = [Pass::Translated, Pass::Plain, Pass::Children];
+use walk::{Counting, SLOTS_PER_STEP, Step, Walk};
+
+/// Order in which the flows of a replica go: what is worth most first, for there may not be room
+/// for all, and packets may not wait. A pass is a walk over the slab, some 2 ms for 200,000 flows
+/// of which none is due.
+const PASSES: [Pass; 5] = [
+    Pass::Translated,
+    Pass::Plain,
+    Pass::Unassured,
+    Pass::Children,
+    Pass::Expectations,
+];
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Pass {
-    /// Flows without a master that are translated: without their entry they break at once.
+    /// Assured and translated flows without a master: without their entry they break at once.
     Translated,
-    /// The other flows without a master.
+    /// The other assured flows without a master.
     Plain,
+    /// Flows without a master that have not been answered yet, or that the kernel would let go
+    /// first.
+    Unassured,
     /// Flows of an expectation, whose masters are there by now.
     Children,
+    /// What the helpers of flows expect.
+    Expectations,
 }
 
 impl Pass {
     fn of(flow: &Flow, rare: Option<&Rare>) -> Self {
         if rare.is_some_and(|rare| rare.master.is_some()) {
             Self::Children
+        } else if !flow.status.has(Status::ASSURED) {
+            Self::Unassured
         } else if flow.is_nat() {
             Self::Translated
         } else {
@@ -55,20 +77,18 @@ pub(super) struct Commit {
     began: Instant,
     walks: VecDeque<Walk>,
     again: VecDeque<Box<Restore>>,
+    orphans: Orphans,
+    expect_again: VecDeque<Box<Expect>>,
     batches: Batches<Message>,
     failed: BTreeMap<Failure, u64>,
+    expect_failed: BTreeMap<expect::Failure, u64>,
     is_cancelled: bool,
     status: CommitStatus,
-}
-
-/// A walk over a part of one replica.
-#[derive(Debug)]
-struct Walk {
-    peer: Name,
-    pass: Option<Pass>,
-    /// Only flows with a higher stamp than this: what came in while the commit ran.
-    above: u64,
-    slot: u32,
+    needs: Needs,
+    lost: Lost,
+    rules: Rules,
+    /// As last seen.
+    room: RoomLeft,
 }
 
 /// What a commit needs of the engine.
@@ -77,6 +97,7 @@ pub(super) struct Around<'a> {
     pub(super) local: &'a mut Local,
     pub(super) era: u8,
     pub(super) peers: &'a [Peer],
+    pub(super) room: &'a mut RoomLeft,
     pub(super) now: Instant,
     pub(super) secs: Secs,
     pub(super) grace_secs: u32,
@@ -85,23 +106,29 @@ pub(super) struct Around<'a> {
 impl Commit {
     /// A commit of the replicas of some peers, the first first: where two have a flow, its word
     /// counts.
-    pub(super) fn new(peers: &[&Peer], now: Instant) -> Self {
+    pub(super) fn new(peers: &[&Peer], rules: Rules, now: Instant) -> Self {
         let mut total = 0;
+        let mut expectations = 0;
         let mut first = Vec::new();
         let mut last = Vec::new();
         for peer in peers {
             let Some(replica) = peer.replica() else {
                 continue;
             };
-            total += replica.digest().flows();
+            let expected = u64::from(replica.expectations());
+            total += replica.digest().flows() - expected;
+            expectations += expected;
             first.push(peer.name());
             let (peer, above) = (peer.name(), peer.high());
-            last.push(Walk {
-                peer,
-                pass: None,
-                above,
-                slot: 0,
-            });
+            // Their masters may have come as late as they.
+            for pass in [None, Some(Pass::Expectations)] {
+                last.push(Walk {
+                    peer,
+                    pass,
+                    above,
+                    slot: 0,
+                });
+            }
         }
         let walks = PASSES.into_iter().flat_map(|pass| {
             first.iter().map(move |&peer| Walk {
@@ -116,40 +143,74 @@ impl Commit {
             began: now,
             walks: walks.chain(last).collect(),
             again: VecDeque::new(),
+            orphans: Orphans::default(),
+            expect_again: VecDeque::new(),
             batches: Batches::new(),
             failed: BTreeMap::new(),
+            expect_failed: BTreeMap::new(),
             is_cancelled: false,
             status: CommitStatus {
                 running: true,
                 total,
+                expectations: ExpectationsStatus {
+                    total: expectations,
+                    ..ExpectationsStatus::default()
+                },
                 ..CommitStatus::default()
             },
+            needs: Needs::default(),
+            lost: Lost::default(),
+            rules,
+            room: RoomLeft::default(),
         }
     }
 
     /// True while a batch could be written without waiting for the kernel.
     pub(super) fn is_hungry(&self) -> bool {
         let may_walk = !self.walks.is_empty() && !self.waits_for_masters();
-        self.batches.has_room() && (may_walk || !self.again.is_empty())
+        let may_look = self.is_settled() && self.lost.wants_look();
+        let may_try = self.tries_again() || self.may_try_orphans();
+        self.batches.has_room() && (may_walk || may_try || may_look)
     }
 
-    /// Children go when every master has its outcome: one that met a conflict is tried again, and
-    /// a child that comes before its master loses it.
+    /// Every message that was written has its outcome, and none is to be written again.
+    fn is_at_rest(&self) -> bool {
+        !self.tries_again() && self.batches.is_empty()
+    }
+
+    /// Every flow and expectation but the orphans has its outcome.
+    fn is_settled(&self) -> bool {
+        self.walks.is_empty() && self.is_at_rest()
+    }
+
+    /// Orphans go when all other flows have their outcome, before the expectations, which need them.
+    fn may_try_orphans(&self) -> bool {
+        let is_due = |walk: &Walk| walk.pass == Some(Pass::Expectations) && walk.slot == 0;
+        !self.orphans.is_empty() && self.is_at_rest() && self.walks.front().is_none_or(is_due)
+    }
+
+    fn tries_again(&self) -> bool {
+        !self.again.is_empty() || !self.expect_again.is_empty()
+    }
+
+    /// Children and expectations go when every master has its outcome: one that met a conflict is
+    /// tried again, and a child that comes before its master loses it.
     fn waits_for_masters(&self) -> bool {
-        let walks_children = |walk: &Walk| walk.pass == Some(Pass::Children) && walk.slot == 0;
-        self.walks.front().is_some_and(walks_children)
-            && !(self.again.is_empty() && self.batches.is_empty())
+        self.walks.front().is_some_and(Walk::needs_masters) && !self.is_at_rest()
     }
 
     /// True when there is nothing left to do.
     pub(super) fn is_done(&self) -> bool {
-        self.walks.is_empty() && self.again.is_empty() && self.batches.is_empty()
+        self.is_settled() && self.orphans.is_empty() && !self.lost.wants_look()
     }
 
     /// Does nothing more than what is under way.
     pub(super) fn cancel(&mut self) {
         self.walks.clear();
         self.again.clear();
+        self.orphans.clear();
+        self.lost = Lost::default();
+        self.expect_again.clear();
         self.is_cancelled = true;
     }
 
@@ -162,13 +223,28 @@ impl Commit {
     pub(super) fn status(&self, now: Instant) -> CommitStatus {
         let elapsed = now.saturating_duration_since(self.began);
         let failed = self.failed.iter().map(|(failure, &flows)| FailedFlows {
-            reason: failure.reason(),
+            reason: failure.reason(&self.room, flows),
             flows,
         });
+        let mut missing = self.needs.missing(self.rules);
+        missing.extend(self.lost.missing());
+        let expect_failed = self
+            .expect_failed
+            .iter()
+            .map(|(failure, &flows)| FailedFlows {
+                reason: failure.reason(),
+                flows,
+            });
         CommitStatus {
             running: !self.is_done(),
             elapsed_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
             failed: failed.collect(),
+            without_labels: self.lost.without_labels(),
+            missing,
+            expectations: ExpectationsStatus {
+                failed: expect_failed.collect(),
+                ..self.status.expectations.clone()
+            },
             ..self.status.clone()
         }
     }
@@ -183,6 +259,9 @@ impl Commit {
         if !self.batches.has_room() {
             return None;
         }
+        if self.may_try_orphans() {
+            self.again.extend(self.orphans.take_round());
+        }
         let mut batch = self.batches.begin(out, next_seq);
         while batch.room() >= 2 {
             let Some(restore) = self.again.pop_front() else {
@@ -190,11 +269,20 @@ impl Commit {
             };
             restore.write(&mut batch);
         }
+        while batch.room() > 0 {
+            let Some(expect) = self.expect_again.pop_front() else {
+                break;
+            };
+            expect.write(&mut batch);
+        }
         let mut slots = SLOTS_PER_STEP;
         while let Some(walk) = self.walks.front_mut() {
-            let is_first_child = walk.pass == Some(Pass::Children) && walk.slot == 0;
-            let is_settled = batch.is_empty() && self.batches.is_empty() && self.again.is_empty();
-            if is_first_child && !is_settled {
+            let is_at_rest = batch.is_empty()
+                && self.batches.is_empty()
+                && self.again.is_empty()
+                && self.expect_again.is_empty();
+            let needs_orphans = walk.pass == Some(Pass::Expectations) && !self.orphans.is_empty();
+            if walk.needs_masters() && (!is_at_rest || needs_orphans) {
                 break;
             }
             let before = self.sources.iter().take_while(|&&name| name != walk.peer);
@@ -203,128 +291,109 @@ impl Commit {
                 peer.replica()
             });
             let before: Vec<&Replica> = before.collect();
-            match walk.step(
-                &mut around,
-                &before,
-                &mut slots,
-                &mut batch,
-                &mut self.status,
-            ) {
+            let mut count = Counting {
+                status: &mut self.status,
+                needs: &mut self.needs,
+                no_room: 0,
+            };
+            let step = walk.step(&mut around, &before, &mut slots, &mut batch, &mut count);
+            if count.no_room > 0 {
+                *self.failed.entry(Failure::TableFull).or_default() += count.no_room;
+            }
+            match step {
                 Step::Over => {
                     self.walks.pop_front();
                 }
                 Step::Enough => break,
             }
         }
+        let is_settled = self.walks.is_empty()
+            && self.again.is_empty()
+            && self.expect_again.is_empty()
+            && self.batches.is_empty();
+        if is_settled
+            && batch.is_empty()
+            && let Some(flow) = self.lost.take_look()
+        {
+            batch.push(Message::Look, |out, seq| {
+                encode::get(out, seq, Ack::None, &flow);
+            });
+        }
+        self.room = *around.room;
         self.batches.send(batch)
     }
 
     /// The kernel has done a batch.
-    pub(super) fn on_done(&mut self, last_seq: u32, is_answered: bool, answers: Vec<Answer>) {
+    pub(super) fn on_done(
+        &mut self,
+        last_seq: u32,
+        is_answered: bool,
+        answers: Vec<Answer>,
+        room: &mut RoomLeft,
+    ) {
         let Self {
             batches,
             again,
+            orphans,
+            expect_again,
             failed,
+            expect_failed,
             status,
             is_cancelled,
+            lost,
             ..
         } = self;
         batches.settle(last_seq, answers, |message, answer| {
-            let Message::Decide(restore) = message else {
-                return;
+            let restore = match message {
+                Message::Clear => return,
+                Message::Look => return lost.on_look(answer),
+                Message::Decide(restore) => restore,
+                Message::Expect(expect) => {
+                    let expectations = &mut status.expectations;
+                    match expect.judge(answer, is_answered) {
+                        expect::Verdict::Created => expectations.created += 1,
+                        expect::Verdict::Already => expectations.already += 1,
+                        expect::Verdict::Again(_) if *is_cancelled => {}
+                        expect::Verdict::Again(expect) => expect_again.push_back(expect),
+                        expect::Verdict::Failed(why) => *expect_failed.entry(why).or_default() += 1,
+                    }
+                    return;
+                }
             };
-            match restore.judge(answer, is_answered) {
-                Verdict::Created => status.created += 1,
-                Verdict::Replaced => status.replaced += 1,
-                Verdict::WithoutHelper => status.without_helper += 1,
+            let (takes_room, what) = (restore.takes_room(), restore.what_may_be_lost());
+            let verdict = restore.judge(answer, is_answered);
+            if takes_room && matches!(verdict, Verdict::Already | Verdict::Failed(_)) {
+                room.give(1);
+            }
+            match verdict {
+                Verdict::Created => {
+                    lost.on_created(what);
+                    status.created += 1;
+                }
+                Verdict::Replaced => {
+                    // What stood in its place has made room.
+                    room.give(u64::from(takes_room));
+                    lost.on_created(what);
+                    status.replaced += 1;
+                }
+                Verdict::WithoutHelper => {
+                    lost.on_helper(what);
+                    status.without_helper += 1;
+                }
                 Verdict::Already => status.already += 1,
-                Verdict::Again(_) if *is_cancelled => {}
+                Verdict::Again(_) | Verdict::Orphan(_) if *is_cancelled => {
+                    room.give(u64::from(takes_room));
+                }
+                Verdict::Orphan(restore) => orphans.add(restore),
                 Verdict::Again(restore) => again.push_back(restore),
-                Verdict::Failed(failure) => *failed.entry(failure).or_default() += 1,
+                Verdict::Failed(failure) => {
+                    if failure == Failure::TableFull {
+                        room.use_up();
+                    }
+                    *failed.entry(failure).or_default() += 1;
+                }
             }
         });
+        self.room = *room;
     }
-}
-
-enum Step {
-    /// The walk has seen everything.
-    Over,
-    /// The batch is full, or enough slots were looked at.
-    Enough,
-}
-
-impl Walk {
-    fn step(
-        &mut self,
-        around: &mut Around<'_>,
-        before: &[&Replica],
-        slots: &mut u32,
-        batch: &mut Writing<'_, Message>,
-        status: &mut CommitStatus,
-    ) -> Step {
-        let Some(peer) = around.peers.iter().find(|peer| peer.name() == self.peer) else {
-            return Step::Over;
-        };
-        let Some(replica) = peer.replica() else {
-            return Step::Over;
-        };
-        let silent_secs = if peer.is_silent(around.now) {
-            u32::try_from(peer.silent_for(around.now).as_secs()).unwrap_or(u32::MAX)
-        } else {
-            0
-        };
-        while self.slot < replica.slots() {
-            if *slots == 0 || batch.room() < 2 {
-                return Step::Enough;
-            }
-            *slots -= 1;
-            let slot = Slot(self.slot);
-            self.slot += 1;
-            let Some((flow, rare)) = replica.flow(slot) else {
-                continue;
-            };
-            if replica.stamp(slot) <= self.above
-                || self.pass.is_some_and(|pass| pass != Pass::of(flow, rare))
-            {
-                continue;
-            }
-            if self.pass.is_none() {
-                status.total += 1;
-            }
-            // Somebody of more authority has it, and has said how.
-            if before
-                .iter()
-                .any(|replica| replica.find(&flow.key()).is_some())
-            {
-                status.already += 1;
-                continue;
-            }
-            let left = replica.timeout_left(slot, around.secs);
-            if left == 0 && silent_secs > flow.timeout_secs.saturating_add(around.grace_secs) {
-                status.expired += 1;
-                continue;
-            }
-            let restore = Restore::new(flow, rare, left, around.grace_secs);
-            let held = around.local.find(&flow.key());
-            match held.and_then(|slot| Some((slot, *around.local.flow(slot)?))) {
-                None => restore.write(batch),
-                Some((slot, held))
-                    if is_right(&held, flow) && around.local.era(slot) == around.era =>
-                {
-                    status.already += 1;
-                }
-                Some((slot, held)) => {
-                    // Of this era before the event says so: another walk must not do it again.
-                    around.local.set_era(slot, around.era);
-                    restore.replacing(&held).write(batch);
-                }
-            }
-        }
-        Step::Over
-    }
-}
-
-/// The entry is the flow: same ways, same translation.
-fn is_right(held: &Flow, flow: &Flow) -> bool {
-    held.reply == flow.reply && held.zone == flow.zone
 }

@@ -8,9 +8,13 @@ use super::command::Reply;
 use super::commit::{Around, Commit};
 use super::flush::Flush;
 use super::notice::{JobId, JobResult};
+use super::room::RoomLeft;
 use super::status::{CommitStatus, Role};
+use super::survey::Survey;
+use crate::ctnetlink::host::Rules;
 use crate::ctnetlink::request::{Answer, KernelRequest};
 use crate::replication::Peer;
+use crate::wire::Name;
 
 /// Jobs that wait; one more is refused.
 const QUEUE_MAX: usize = 16;
@@ -21,6 +25,8 @@ const LISTING_WAIT_MAX: Duration = Duration::from_secs(10);
 const WAIT_MAX: Duration = Duration::from_secs(120);
 /// How a promotion ends that a demotion has overtaken.
 const DEMOTED: &str = "this node was demoted while it was being promoted";
+/// How a dry run ends that a commit has overtaken.
+const OVERTAKEN: &str = "a commit was asked for meanwhile, and goes first; ask again";
 
 /// What `begin_next` needs of the engine.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +38,7 @@ pub(super) struct Begin<'a> {
     /// When that was, in this run.
     pub(super) since: Option<Instant>,
     pub(super) table_is_complete: bool,
+    pub(super) rules: Rules,
     pub(super) peers: &'a [Peer],
 }
 
@@ -40,14 +47,23 @@ pub(super) struct Begin<'a> {
 pub(super) struct Jobs {
     last_id: u64,
     next_seq: u32,
-    queue: VecDeque<(JobId, Work)>,
+    queue: VecDeque<Queued>,
     /// A commit waits for the first listing of the kernel's table since then.
     waits_since: Option<Instant>,
-    /// Promotions that a demotion has overtaken.
-    cancelled: VecDeque<JobId>,
+    /// Promotions that a demotion has overtaken, and dry runs that a commit has; and why.
+    cancelled: VecDeque<(JobId, &'static str)>,
     running: Option<(JobId, Work, Running)>,
     waiters: Vec<(JobId, Instant, Awaited)>,
     last_commit: Option<CommitStatus>,
+}
+
+/// A job that waits.
+#[derive(Debug)]
+struct Queued {
+    id: JobId,
+    work: Work,
+    /// Only the replicas of these peers; none: of all whose word counts.
+    from: Vec<Name>,
 }
 
 /// What a job is.
@@ -59,6 +75,8 @@ pub(super) enum Work {
     Promotion,
     /// The flows of the local cache out of the kernel.
     Flush,
+    /// What a commit would do.
+    Survey,
 }
 
 /// A job that has ended.
@@ -73,6 +91,7 @@ pub(super) struct Ended {
 enum Running {
     Commit(Commit),
     Flush(Flush),
+    Survey(Survey),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -84,16 +103,19 @@ enum Awaited {
 }
 
 impl Jobs {
-    /// Queues work.
-    pub(super) fn queue(&mut self, work: Work) -> Reply {
+    /// Queues work. A commit goes before every dry run.
+    pub(super) fn queue(&mut self, work: Work, from: Vec<Name>) -> Reply {
+        if matches!(work, Work::Commit | Work::Promotion) {
+            self.cancel_surveys();
+        }
         if self.queue.len() >= QUEUE_MAX {
             return Reply::Refused(format!(
                 "{QUEUE_MAX} jobs are waiting already; try again later"
             ));
         }
-        let job = self.new_id();
-        self.queue.push_back((job, work));
-        Reply::Started(job)
+        let id = self.new_id();
+        self.queue.push_back(Queued { id, work, from });
+        Reply::Started(id)
     }
 
     /// A job that ends when so many listings are complete.
@@ -108,21 +130,31 @@ impl Jobs {
 
     /// Begins the next job if none runs; says what it is.
     pub(super) fn begin_next(&mut self, at: Begin<'_>) -> Option<Work> {
-        let &(job, work) = self.queue.front().filter(|_| self.running.is_none())?;
+        let next = self.queue.front().filter(|_| self.running.is_none())?;
+        let (id, work) = (next.id, next.work);
+        if work != Work::Flush {
+            let since = *self.waits_since.get_or_insert(at.now);
+            if !at.table_is_complete && at.now < since + LISTING_WAIT_MAX {
+                return None;
+            }
+        }
         let running = match work {
             Work::Commit | Work::Promotion => {
-                let since = *self.waits_since.get_or_insert(at.now);
-                if !at.table_is_complete && at.now < since + LISTING_WAIT_MAX {
-                    return None;
-                }
-                Running::Commit(Commit::new(&sources(at), at.now))
+                let commit = Commit::new(&sources(at, &next.from), at.rules, at.now);
+                Running::Commit(commit)
             }
+            Work::Survey => Running::Survey(Survey::new(&sources(at, &next.from), at.rules)),
             Work::Flush => Running::Flush(Flush::new()),
         };
         self.waits_since = None;
         self.queue.pop_front();
-        self.running = Some((job, work, running));
+        self.running = Some((id, work, running));
         Some(work)
+    }
+
+    /// The number of the next message to the kernel, whoever writes it.
+    pub(super) fn next_seq(&mut self) -> &mut u32 {
+        &mut self.next_seq
     }
 
     /// When something is due without input.
@@ -142,26 +174,38 @@ impl Jobs {
 
     /// True if promotions wait.
     pub(super) fn has_promotions(&self) -> bool {
-        self.queue.iter().any(|(_, work)| *work == Work::Promotion)
+        self.queue.iter().any(|job| job.work == Work::Promotion)
+    }
+
+    /// True if nothing runs and nothing waits.
+    pub(super) fn is_idle(&self) -> bool {
+        self.running.is_none() && self.queue.is_empty()
     }
 
     /// Stops the running promotion after what is under way, and lets those that wait end at once.
     pub(super) fn cancel_promotions(&mut self) {
-        let cancelled: Vec<JobId> = self
-            .queue
-            .iter()
-            .filter(|(_, work)| *work == Work::Promotion)
-            .map(|(id, _)| *id)
-            .collect();
-        if self.queue.front().map(|(_, work)| *work) == Some(Work::Promotion) {
-            // It was the one that waited; what comes next waits from its own beginning.
-            self.waits_since = None;
-        }
-        self.queue.retain(|(_, work)| *work != Work::Promotion);
-        self.cancelled.extend(cancelled);
+        self.cancel_queued(Work::Promotion, DEMOTED);
         if let Some((_, Work::Promotion, Running::Commit(commit))) = &mut self.running {
             commit.cancel();
         }
+    }
+
+    /// Lets dry runs end at once, the running one included.
+    fn cancel_surveys(&mut self) {
+        self.cancel_queued(Work::Survey, OVERTAKEN);
+        if let Some((id, ..)) = self.running.take_if(|(_, work, _)| *work == Work::Survey) {
+            self.cancelled.push_back((id, OVERTAKEN));
+        }
+    }
+
+    fn cancel_queued(&mut self, work: Work, why: &'static str) {
+        if self.queue.front().is_some_and(|job| job.work == work) {
+            // It was the one that waited; what comes next waits from its own beginning.
+            self.waits_since = None;
+        }
+        let cancelled = self.queue.iter().filter(|job| job.work == work);
+        self.cancelled.extend(cancelled.map(|job| (job.id, why)));
+        self.queue.retain(|job| job.work != work);
     }
 
     /// True while the running job could write a batch at once.
@@ -169,6 +213,7 @@ impl Jobs {
         match &self.running {
             Some((_, _, Running::Commit(commit))) => commit.is_hungry(),
             Some((_, _, Running::Flush(flush))) => flush.is_hungry(),
+            Some((_, _, Running::Survey(survey))) => survey.is_hungry(),
             None => false,
         }
     }
@@ -183,24 +228,39 @@ impl Jobs {
         match &mut self.running {
             Some((_, _, Running::Commit(commit))) => commit.next_batch(around, next_seq, out),
             Some((_, _, Running::Flush(flush))) => flush.next_batch(around.local, next_seq, out),
+            Some((_, _, Running::Survey(survey))) => survey.step(&around, next_seq, out),
             None => None,
         }
     }
 
     /// The kernel has done a batch.
-    pub(super) fn on_done(&mut self, last_seq: u32, is_answered: bool, answers: Vec<Answer>) {
+    pub(super) fn on_done(
+        &mut self,
+        last_seq: u32,
+        is_answered: bool,
+        answers: Vec<Answer>,
+        room: &mut RoomLeft,
+    ) {
         match &mut self.running {
-            Some((_, _, Running::Commit(commit))) => commit.on_done(last_seq, is_answered, answers),
-            Some((_, _, Running::Flush(flush))) => flush.on_done(last_seq, is_answered, answers),
+            Some((_, _, Running::Commit(commit))) => {
+                commit.on_done(last_seq, is_answered, answers, room);
+            }
+            Some((_, _, Running::Flush(flush))) => {
+                let before = flush.deleted;
+                flush.on_done(last_seq, is_answered, answers);
+                room.give(flush.deleted - before);
+            }
+            Some((_, _, Running::Survey(survey))) => survey.on_done(last_seq, answers),
             None => {}
         }
     }
 
     /// The running job, if it has ended.
-    pub(super) fn take_ended(&mut self, now: Instant) -> Option<Ended> {
+    pub(super) fn take_ended(&mut self, now: Instant, room: &RoomLeft) -> Option<Ended> {
         let is_done = match &self.running {
             Some((_, _, Running::Commit(commit))) => commit.is_done(),
             Some((_, _, Running::Flush(flush))) => flush.is_done(),
+            Some((_, _, Running::Survey(survey))) => survey.is_done(),
             None => false,
         };
         let (job, work, running) = self.running.take_if(|_| is_done)?;
@@ -217,6 +277,10 @@ impl Jobs {
             Running::Flush(Flush {
                 deleted, failed, ..
             }) => JobResult::Flushed { deleted, failed },
+            Running::Survey(survey) => {
+                let foreseen = survey.foreseen(room, self.last_commit.as_ref());
+                JobResult::Foreseen(Box::new(foreseen))
+            }
         };
         Some(Ended { job, work, result })
     }
@@ -228,8 +292,8 @@ impl Jobs {
         listings: u64,
         passes_are_over: bool,
     ) -> Option<(JobId, JobResult)> {
-        if let Some(job) = self.cancelled.pop_front() {
-            return Some((job, JobResult::Failed(DEMOTED.into())));
+        if let Some((job, why)) = self.cancelled.pop_front() {
+            return Some((job, JobResult::Failed(why.into())));
         }
         let has_come = |awaited: &Awaited| match *awaited {
             Awaited::Listings(count) => listings >= count,
@@ -253,7 +317,7 @@ impl Jobs {
     pub(super) fn commit_status(&self, now: Instant) -> Option<CommitStatus> {
         match &self.running {
             Some((_, _, Running::Commit(commit))) => Some(commit.status(now)),
-            Some((_, _, Running::Flush(_))) | None => self.last_commit.clone(),
+            Some((_, _, Running::Flush(_) | Running::Survey(_))) | None => self.last_commit.clone(),
         }
     }
 
@@ -279,7 +343,8 @@ impl Jobs {
 /// flows have lived, and perhaps ended, here since. Not if it was heard as active since then, however
 /// long it has been silent now: both were active, each for its own flows. One that never was active,
 /// or has forgotten, is taken: better a flow too many than one too few.
-fn sources<'a>(at: Begin<'a>) -> Vec<&'a Peer> {
+/// Peers that are named are taken as they are.
+fn sources<'a>(at: Begin<'a>, named: &[Name]) -> Vec<&'a Peer> {
     let is_active = |peer: &&Peer| peer.told().is_some_and(|told| told.role != 0);
     let term_of = |peer: &&Peer| peer.told().map_or(0, |told| told.term);
     let is_left_behind = |peer: &&Peer| {
@@ -293,7 +358,10 @@ fn sources<'a>(at: Begin<'a>) -> Vec<&'a Peer> {
     let mut sources: Vec<&Peer> = at
         .peers
         .iter()
-        .filter(|peer| !is_left_behind(peer))
+        .filter(|peer| match named {
+            [] => !is_left_behind(peer),
+            named => named.contains(&peer.name()),
+        })
         .collect();
     sources.sort_by_key(|peer| Reverse((is_active(peer), term_of(peer))));
     sources

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use hashbrown::HashTable;
 
 use super::notice::Notice;
+use super::reads::Reads;
 use crate::cache::local::{Applied, Circumstances};
 use crate::cache::{Local, Secs, Slot};
 use crate::flow::filter::{LocalAddresses, Policy};
@@ -22,6 +23,10 @@ const GONE_MAX: usize = 1 << 20;
 /// Listings start at least this far apart, so that one overrun after another does not turn into
 /// one listing after another.
 const LISTING_INTERVAL_MIN: Duration = Duration::from_millis(250);
+
+mod expectations;
+
+use expectations::Orphans;
 
 /// The local cache and what is known of its completeness.
 #[derive(Debug)]
@@ -41,6 +46,8 @@ pub(super) struct Mirror {
     /// Hashes of the keys whose end was told since the listing began.
     gone: HashTable<u64>,
     swept: u64,
+    orphans: Orphans,
+    reads: Reads,
     scrub_interval: Duration,
     is_complete: bool,
     missed_events: bool,
@@ -70,6 +77,14 @@ pub(super) struct MirrorCounters {
     pub(super) listings_interrupted: u64,
     pub(super) refused_flows: u64,
     pub(super) swept_flows: u64,
+    /// Events about expectations.
+    pub(super) expectation_events: u64,
+    /// Expectations of a flow that is not in the table, or has no helper.
+    pub(super) expectations_without_master: u64,
+    /// Expectations whose master is one of several with one tuple.
+    pub(super) expectations_ambiguous: u64,
+    /// Flows read because their helper may have shifted their sequence numbers.
+    pub(super) reads: u64,
 }
 
 impl Mirror {
@@ -92,6 +107,8 @@ impl Mirror {
             listing_began: None,
             gone: HashTable::new(),
             swept: 0,
+            orphans: Orphans::default(),
+            reads: Reads::new(),
             scrub_interval,
             is_complete: false,
             missed_events: false,
@@ -157,9 +174,15 @@ impl Mirror {
                 self.counters.echoes += 1;
             }
             if event.kind == EventKind::Destroy && self.listing_runs() && holds(Rule::ListingEnds) {
-                self.remember_end(event);
+                self.remember_end(self.local.hash_key().of_key(&event.flow.key()));
+            }
+            if event.kind == EventKind::Destroy && !self.reads.is_empty() {
+                self.reads.forget(&event.flow.key());
             }
             has_changed |= self.apply(secs, event, listeners);
+            if !self.orphans.is_empty() && event.rare.helper.is_some() {
+                has_changed |= self.adopt(secs, event, listeners);
+            }
         }
         has_changed
     }
@@ -267,6 +290,7 @@ impl Mirror {
     /// Forgets the table; a listing fills it again.
     pub(super) fn flush(&mut self, now: Instant) {
         self.local.clear();
+        self.orphans.clear();
         self.is_complete = false;
         self.want_listing(now);
     }
@@ -299,6 +323,11 @@ impl Mirror {
             };
             self.local.apply(&end, at, |_, _| false)
         };
+        self.judge(applied)
+    }
+
+    /// True if the peers must hear of it.
+    fn judge(&mut self, applied: Applied) -> bool {
         match applied {
             Applied::Changed => true,
             Applied::Same => false,
@@ -312,8 +341,7 @@ impl Mirror {
         }
     }
 
-    fn remember_end(&mut self, event: &FlowEvent) {
-        let hash = self.local.hash_key().of_key(&event.flow.key());
+    fn remember_end(&mut self, hash: u64) {
         if self.gone.len() >= GONE_MAX {
             self.listing = Listing::Running { is_worthless: true };
         } else if self.gone.find(hash, |&gone| gone == hash).is_none() {

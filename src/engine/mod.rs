@@ -10,31 +10,47 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use crate::cache::{Local, Secs, Slot};
+use crate::ctnetlink::host::Rules;
 use crate::ctnetlink::request::{KernelRequest, RequestDone};
-use crate::flow::FlowEvent;
 use crate::flow::filter::LocalAddresses;
+use crate::flow::{ExpectationEvent, FlowEvent};
 use crate::replication::{Circumstances, LinkId, Peer, Replication, ReplicationSettings, Transmit};
 use crate::wire::Identity;
 
+mod background;
 mod batch;
 pub mod command;
 mod commit;
 mod damage;
+mod expect;
+mod fade;
+mod fate;
 mod flush;
 mod jobs;
 mod mirror;
+mod naming;
+mod needs;
 mod notice;
+mod orphans;
+mod reads;
 mod report;
 mod restore;
 mod role;
+mod room;
 mod settings;
 pub mod status;
+mod strict;
+mod survey;
+mod text;
 
+use background::Background;
 pub use command::{Command, FlowsFrom, Reply};
 use jobs::{Begin, Jobs, Work};
 use mirror::Mirror;
 pub use notice::{JobId, JobResult, Notice};
+use reads::Read;
 use role::Tenure;
+use room::RoomLeft;
 pub use settings::EngineSettings;
 use status::Role;
 
@@ -52,9 +68,12 @@ pub struct Engine {
     mirror: Mirror,
     replication: Replication,
     jobs: Jobs,
+    background: Background,
     role: Role,
     term: u64,
     tenure: Tenure,
+    room: RoomLeft,
+    rules: Rules,
     notices: VecDeque<Notice>,
 }
 
@@ -91,9 +110,12 @@ impl Engine {
             replication: Replication::new(replication, now),
             mirror,
             jobs: Jobs::default(),
+            background: Background::default(),
             role: settings.role,
             term: settings.term,
             tenure: Tenure::remembered(settings.role, settings.term),
+            room: RoomLeft::default(),
+            rules: Rules::default(),
             notices: VecDeque::with_capacity(NOTICES_MAX),
             began: now,
             settings,
@@ -128,6 +150,15 @@ impl Engine {
     pub fn handle_events(&mut self, now: Instant, events: &[FlowEvent]) {
         let (secs, listeners) = (self.secs(now), self.replication.listeners());
         if self.mirror.on_events(secs, events, listeners) {
+            self.replication.handle_change(now);
+        }
+        self.tell_full();
+    }
+
+    /// An event of the kernel about an expectation, in its place among the others.
+    pub fn handle_expectation(&mut self, now: Instant, event: &ExpectationEvent) {
+        let (secs, listeners) = (self.secs(now), self.replication.listeners());
+        if self.mirror.on_expectation(now, secs, event, listeners) {
             self.replication.handle_change(now);
         }
         self.tell_full();
@@ -168,14 +199,29 @@ impl Engine {
                 }
                 self.tell_full();
             }
+            RequestDone::ListedExpectations(listed) => {
+                let (secs, listeners) = (self.secs(now), self.replication.listeners());
+                if self.mirror.on_listed_expectations(secs, &listed, listeners) {
+                    self.replication.handle_change(now);
+                }
+                self.tell_full();
+            }
             RequestDone::DumpEnded { complete } => self.mirror.on_listing_ended(now, complete),
             RequestDone::Batch {
                 last_seq,
                 complete,
                 answers,
             } => {
-                self.jobs.on_done(last_seq, complete, answers);
-                self.settle_jobs(now);
+                let (secs, listeners) = (self.secs(now), self.replication.listeners());
+                let is_read = self.mirror.on_read(secs, last_seq, answers, listeners);
+                match is_read {
+                    Read::Changed => self.replication.handle_change(now),
+                    Read::Same => {}
+                    Read::NotOurs(answers) => {
+                        self.on_batch_done(now, last_seq, complete, answers);
+                        self.settle_jobs(now);
+                    }
+                }
             }
         }
     }
@@ -186,7 +232,8 @@ impl Engine {
             Command::Status => Reply::Status(Box::new(self.status(now))),
             Command::Stats => Reply::Stats(self.stats()),
             Command::Flows { from, slots_max } => self.flows(now, from, slots_max),
-            Command::Commit => self.jobs.queue(Work::Commit),
+            Command::Commit { from } => self.queue_commit(Work::Commit, &from),
+            Command::DryRun { from } => self.queue_commit(Work::Survey, &from),
             Command::Promote => self.promote(),
             Command::Instance {
                 kind,
@@ -203,7 +250,7 @@ impl Engine {
                 let peers = self.replication.peers_mut().iter_mut();
                 Reply::FlowsForgotten(peers.map(Peer::flush_replica).sum())
             }
-            Command::FlushKernel => self.jobs.queue(Work::Flush),
+            Command::FlushKernel => self.jobs.queue(Work::Flush, Vec::new()),
             Command::ResyncKernel => {
                 self.mirror.want_listing(now);
                 self.jobs
@@ -241,17 +288,27 @@ impl Engine {
     /// ask now.
     pub fn poll_request(&mut self, now: Instant, out: &mut Vec<u8>) -> Option<KernelRequest> {
         out.clear();
+        if let Some(request) = self.mirror.next_read(now, self.jobs.next_seq(), out) {
+            return Some(request);
+        }
         let secs = self.secs(now);
         let around = commit::Around {
             era: self.mirror.era(),
             local: &mut self.mirror.local,
             peers: self.replication.peers(),
+            room: &mut self.room,
             now,
             secs,
             grace_secs: u32::try_from(self.settings.grace.as_secs()).unwrap_or(u32::MAX),
         };
-        if let Some(request) = self.jobs.next_batch(around, out) {
-            return Some(request);
+        let request = if self.jobs.is_idle() {
+            let next_seq = self.jobs.next_seq();
+            self.background.step(&around, next_seq, out)
+        } else {
+            self.jobs.next_batch(around, out)
+        };
+        if request.is_some() {
+            return request;
         }
         self.settle_jobs(now);
         (self.may_list() && self.mirror.begin_listing(now)).then_some(KernelRequest::Dump)
@@ -271,7 +328,14 @@ impl Engine {
             return self.began;
         }
         let mirror = self.mirror.poll_timeout().filter(|_| self.may_list());
-        let timers = [mirror, self.jobs.poll_timeout()];
+        let background = self.background.due(self.began);
+        let background = background.filter(|_| self.jobs.is_idle());
+        let timers = [
+            mirror,
+            self.mirror.read_due(),
+            self.jobs.poll_timeout(),
+            background,
+        ];
         timers
             .into_iter()
             .flatten()
@@ -302,7 +366,7 @@ impl Engine {
     fn settle_jobs(&mut self, now: Instant) {
         self.doubt_role();
         loop {
-            if let Some(ended) = self.jobs.take_ended(now) {
+            if let Some(ended) = self.jobs.take_ended(now, &self.room) {
                 self.on_ended(now, ended);
                 continue;
             }
@@ -312,14 +376,16 @@ impl Engine {
                 since_term: self.tenure.since_term,
                 since: self.tenure.since,
                 table_is_complete: self.mirror.is_complete(),
+                rules: self.rules,
                 peers: self.replication.peers(),
             };
             match self.jobs.begin_next(begin) {
                 Some(Work::Commit | Work::Promotion) => self.mirror.take_ownership(),
-                Some(Work::Flush) => {}
+                Some(Work::Flush | Work::Survey) => {}
                 None => break,
             }
         }
+        self.settle_background();
         let is_unproven = |peer: &Peer| peer.is_listening() && !peer.has_proven_pass();
         let passes_are_over = !self.peers().iter().any(is_unproven);
         let listings = self.mirror.counters.listings;

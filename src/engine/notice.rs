@@ -1,6 +1,6 @@
 //! What the engine wants people, and whoever waits for a job, to hear about.
 
-use super::status::{CommitStatus, Role};
+use super::status::{CommitStatus, Foreseen, Role};
 use crate::replication::PeerNotice;
 
 /// A piece of work that takes longer than a call.
@@ -12,6 +12,8 @@ pub struct JobId(pub u64);
 pub enum JobResult {
     /// The replicas are in the kernel.
     Committed(CommitStatus),
+    /// What a commit would do.
+    Foreseen(Box<Foreseen>),
     /// Flows were deleted from the kernel.
     Flushed {
         /// Deleted, or gone already.
@@ -38,6 +40,18 @@ pub enum Notice {
         to: Role,
         /// The term.
         term: u64,
+    },
+    /// After a demotion: the entries that the new active has will age out here.
+    Faded {
+        /// How many were shortened.
+        shortened: u64,
+    },
+    /// After a commit: TCP flows were made strict again.
+    MadeStrict {
+        /// These are strict, and talk.
+        cleared: u64,
+        /// These were silent afterwards, and are liberal for good.
+        set_back: u64,
     },
     /// A commit ended.
     Committed(CommitStatus),

@@ -8,6 +8,7 @@ use super::status::{
     ReplicaStatus, Role, Status, StrangerStatus,
 };
 use super::{Engine, Slot};
+use crate::cache::Replica;
 use crate::replication::{LinkId, Peer};
 use crate::wire::Outcome;
 
@@ -50,7 +51,8 @@ impl Engine {
             ready: cause.is_none(),
             cause,
             local: LocalStatus {
-                flows: self.local().digest().flows(),
+                flows: self.local_flows(),
+                expectations: u64::from(self.local().expectations()),
                 tracked: u64::from(self.local().tracked()),
                 tombstones: u64::from(self.local().tombstones()),
             },
@@ -69,11 +71,18 @@ impl Engine {
         }
     }
 
+    fn local_flows(&self) -> u64 {
+        let local = self.local();
+        local.digest().flows() - u64::from(local.expectations())
+    }
+
     /// Every counter by name.
     pub(super) fn stats(&self) -> Vec<(String, u64)> {
         let kernel = &self.mirror.counters;
+        let background = self.background.counters();
         let mut stats: Vec<(String, u64)> = [
-            ("local.flows", self.local().digest().flows()),
+            ("local.flows", self.local_flows()),
+            ("local.expectations", u64::from(self.local().expectations())),
             ("local.tracked", u64::from(self.local().tracked())),
             ("local.tombstones", u64::from(self.local().tombstones())),
             ("local.refused_flows", kernel.refused_flows),
@@ -83,6 +92,20 @@ impl Engine {
             ("kernel.dumps", kernel.listings),
             ("kernel.dumps_interrupted", kernel.listings_interrupted),
             ("kernel.swept_flows", kernel.swept_flows),
+            ("background.faded", background.faded),
+            ("background.made_strict", background.made_strict),
+            ("background.set_back", background.set_back),
+            ("kernel.expectation_events", kernel.expectation_events),
+            (
+                "kernel.expectations_without_master",
+                kernel.expectations_without_master,
+            ),
+            (
+                "kernel.expectations_ambiguous",
+                kernel.expectations_ambiguous,
+            ),
+            ("kernel.reads", kernel.reads),
+            ("kernel.reads_left_out", self.mirror.reads_left_out()),
         ]
         .map(|(name, count)| (name.to_owned(), count))
         .into();
@@ -97,9 +120,11 @@ impl Engine {
             let (asked, told) = (sent.reconcile, peer.answer_counters());
             let name = peer.name();
             for (counter, count) in [
+                ("replica.flows", peer.replica().map_or(0, replica_flows)),
                 (
-                    "replica.flows",
-                    peer.replica().map_or(0, |replica| replica.digest().flows()),
+                    "replica.expectations",
+                    peer.replica()
+                        .map_or(0, |replica| u64::from(replica.expectations())),
                 ),
                 ("sent.datagrams", sent.datagrams),
                 ("sent.bytes", sent.bytes),
@@ -134,6 +159,7 @@ impl Engine {
     pub(super) fn flows(&self, now: Instant, from: FlowsFrom, slots_max: u32) -> Reply {
         let secs = self.secs(now);
         let mut flows = Vec::new();
+        let mut expectations = Vec::new();
         let next = match from {
             FlowsFrom::Local(from) => {
                 let local = self.local();
@@ -142,13 +168,19 @@ impl Engine {
                     if let Some(flow) = local.flow(slot) {
                         let rare = local.rare(slot).copied().unwrap_or_default();
                         flows.push((*flow, rare, local.timeout_left(slot, secs)));
+                    } else if let Some(expectation) = local.expectation(slot) {
+                        expectations.push((*expectation, local.timeout_left(slot, secs)));
                     }
                 }
                 (end < local.slots()).then_some(FlowsFrom::Local(end))
             }
             FlowsFrom::Replica(number, from) => {
                 let Some(peer) = self.peers().get(number) else {
-                    return Reply::Flows { flows, next: None };
+                    return Reply::Flows {
+                        flows,
+                        expectations,
+                        next: None,
+                    };
                 };
                 let after = Some(FlowsFrom::Replica(number + 1, 0));
                 match peer.replica() {
@@ -159,6 +191,9 @@ impl Engine {
                             if let Some((flow, rare)) = replica.flow(slot) {
                                 let rare = rare.copied().unwrap_or_default();
                                 flows.push((*flow, rare, replica.timeout_left(slot, secs)));
+                            } else if let Some(expectation) = replica.expectation(slot) {
+                                let left = replica.timeout_left(slot, secs);
+                                expectations.push((*expectation, left));
                             }
                         }
                         if end < replica.slots() {
@@ -170,7 +205,11 @@ impl Engine {
                 }
             }
         };
-        Reply::Flows { flows, next }
+        Reply::Flows {
+            flows,
+            expectations,
+            next,
+        }
     }
 
     /// Why this node is not ready, in words; `None` if it is.
@@ -183,6 +222,9 @@ impl Engine {
         }
         if self.mirror.is_dirty() {
             return Some("events of the kernel were missed; its table is being listed anew".into());
+        }
+        if let Some(cause) = self.room_cause() {
+            return Some(cause);
         }
         match self.role {
             Role::Active => None,
@@ -286,7 +328,10 @@ impl Engine {
             lag_ms: millis(peer.lag(now)),
             lag_records: peer.lag_records(self.local()),
             replica: ReplicaStatus {
-                flows: peer.replica().map_or(0, |replica| replica.digest().flows()),
+                flows: peer.replica().map_or(0, replica_flows),
+                expectations: peer
+                    .replica()
+                    .map_or(0, |replica| u64::from(replica.expectations())),
                 in_sync: peer.verdict() == Some(Outcome::Equal)
                     && !peer.is_silent(now)
                     && verified_age.is_some_and(|age| age <= PROOF_AGE_MAX),
@@ -296,4 +341,9 @@ impl Engine {
             },
         }
     }
+}
+
+/// Flows of a replica: its digest counts expectations too.
+fn replica_flows(replica: &Replica) -> u64 {
+    replica.digest().flows() - u64::from(replica.expectations())
 }

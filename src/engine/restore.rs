@@ -7,11 +7,17 @@
 
 use crate::ctnetlink::encode::{self, Ack, Create, Helper};
 use crate::ctnetlink::request::{Answer, Outcome};
-use crate::flow::proto::{TCP_CLOSE, TCP_ESTABLISHED, TCP_SYN_RECV, TCP_SYN_SENT};
-use crate::flow::tuple::{GRE, ICMP, ICMPV6, TCP, UDP};
+use crate::flow::proto::{
+    SCTP_ESTABLISHED, TCP_CLOSE, TCP_ESTABLISHED, TCP_SYN_RECV, TCP_SYN_SENT,
+};
+use crate::flow::rare::HelperName;
+use crate::flow::tuple::{GRE, ICMP, ICMPV6, SCTP, TCP, UDP, UDPLITE};
 use crate::flow::{Flow, ProtoInfo, Rare, Status};
 
 use super::batch::Writing;
+use super::expect::Expect;
+use super::needs::MayBeLost;
+use super::room::{RoomLeft, max_for};
 
 /// A flow is tried this often, conflicts and lost answers included. The longest way without a lost
 /// answer takes six: its tuple is taken, the reply tuple of the one that replaces it is too.
@@ -28,7 +34,11 @@ pub(super) struct Restore {
     step: Step,
     attempts: u8,
     replaces: bool,
+    /// Room was taken for it: it was not known to be there.
+    takes_room: bool,
     helper: Helper,
+    /// The name of the helper that it goes without.
+    lost_helper: Option<HelperName>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,6 +60,10 @@ pub(super) enum Message {
     Clear,
     /// The message whose answer decides about the flow.
     Decide(Box<Restore>),
+    /// A look at a flow that was created: whether it has its labels.
+    Look,
+    /// A step of an expectation.
+    Expect(Box<Expect>),
 }
 
 /// What an answer means.
@@ -65,6 +79,8 @@ pub(super) enum Verdict {
     Already,
     /// Something else has to be tried.
     Again(Box<Restore>),
+    /// Its master is not in the kernel: not yet, or it has ended.
+    Orphan(Box<Restore>),
     /// It is not in the kernel.
     Failed(Failure),
 }
@@ -83,13 +99,19 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    /// In words.
-    pub(super) fn reason(self) -> String {
+    /// In words, for so many flows.
+    pub(super) fn reason(self, room: &RoomLeft, flows: u64) -> String {
         match self {
             Self::Conflict => "another flow holds its addresses and ports".into(),
-            Self::TableFull => {
-                "the kernel's table is full: raise net.netfilter.nf_conntrack_max".into()
-            }
+            Self::TableFull => match (room.max(), room.count()) {
+                (Some(max), Some(count)) => format!(
+                    "the kernel's table is full: net.netfilter.nf_conntrack_max is {max}; run \
+                     `sysctl -w net.netfilter.nf_conntrack_max={}` on every node, then `ctsyncd \
+                     commit`",
+                    max_for(count.max(max).saturating_add(flows))
+                ),
+                _ => "the kernel's table is full: raise net.netfilter.nf_conntrack_max".into(),
+            },
             Self::NoAnswer => "the kernel's answers were lost".into(),
             Self::Refused(errno) => {
                 format!(
@@ -112,7 +134,29 @@ impl Restore {
             step: Step::Create,
             attempts: 0,
             replaces: false,
+            takes_room: false,
             helper: Helper::Restore,
+            lost_helper: None,
+        }
+    }
+
+    /// The same, for which room was taken.
+    pub(super) fn taking_room(mut self) -> Self {
+        self.takes_room = true;
+        self
+    }
+
+    /// Room was taken for it.
+    pub(super) fn takes_room(&self) -> bool {
+        self.takes_room
+    }
+
+    /// What of it the kernel may drop.
+    pub(super) fn what_may_be_lost(&self) -> MayBeLost {
+        let has_labels = self.rare.labels.is_some_and(|labels| labels != [0; 16]);
+        MayBeLost {
+            labelled: has_labels.then_some(self.flow),
+            helper: self.lost_helper,
         }
     }
 
@@ -123,6 +167,11 @@ impl Restore {
             id: None,
         };
         self
+    }
+
+    /// Goes without its master, which has ended: a child lives on as the flow that it is.
+    pub(super) fn leave_master(&mut self) {
+        self.rare.master = None;
     }
 
     /// Writes the next step.
@@ -165,14 +214,14 @@ impl Restore {
                 libc::EEXIST => self.again(Step::Look, Failure::Conflict),
                 libc::ENOMEM => Verdict::Failed(Failure::TableFull),
                 libc::EOPNOTSUPP if self.rare.helper.is_some() => {
-                    self.rare.helper = None;
+                    self.lost_helper = self.rare.helper.take();
                     self.helper = Helper::Leave;
                     self.again(Step::Create, Failure::Refused(errno))
                 }
-                // The master has ended; its child lives on as the flow that it is.
+                // What was in its place is gone by now.
                 libc::ENOENT if self.rare.master.is_some() => {
-                    self.rare.master = None;
-                    self.again(Step::Create, Failure::Refused(errno))
+                    self.step = Step::Create;
+                    Verdict::Orphan(self)
                 }
                 errno => Verdict::Failed(Failure::Refused(errno)),
             },
@@ -241,8 +290,15 @@ fn usual_timeout(flow: &Flow) -> u32 {
             TCP_CLOSE => 10,
             _ => 120,
         },
-        (UDP, _) if flow.status.has(Status::ASSURED) => 120,
-        (UDP | ICMP | ICMPV6, _) => 30,
+        (SCTP, ProtoInfo::Sctp(sctp)) => match sctp.state {
+            1 => 10,
+            SCTP_ESTABLISHED => 210,
+            8 => 30,
+            // The handshake and the shutdown.
+            _ => 3,
+        },
+        (UDP | UDPLITE, _) if flow.status.has(Status::ASSURED) => 120,
+        (UDP | UDPLITE | ICMP | ICMPV6, _) => 30,
         _ => 600,
     }
 }

@@ -78,7 +78,8 @@ impl Engine {
     /// Commits the replicas and becomes active.
     pub(super) fn promote(&mut self) -> Reply {
         self.tenure.is_remembered = false;
-        let reply = self.jobs.queue(Work::Promotion);
+        self.stop_fading();
+        let reply = self.jobs.queue(Work::Promotion, Vec::new());
         if self.role == Role::Standby && matches!(reply, Reply::Started(_)) {
             self.change_role(Role::Promoting);
         }
@@ -94,6 +95,7 @@ impl Engine {
             self.jobs.cancel_promotions();
             self.mirror.lose_ownership();
             self.change_role(Role::Standby);
+            self.begin_fading();
         }
         Reply::Done
     }
@@ -146,6 +148,9 @@ impl Engine {
                     self.change_role(Role::Active);
                 }
             }
+        }
+        if matches!(result, JobResult::Committed(_)) {
+            self.begin_strict(work);
         }
         self.notify(Notice::JobDone { job, result });
     }

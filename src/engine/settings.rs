@@ -38,6 +38,8 @@ pub struct EngineSettings {
     pub scrub_interval: Duration,
     /// A committed flow gets at least this long for its first packet.
     pub grace: Duration,
+    /// Committed TCP flows stay liberal; false: they are made strict again one by one.
+    pub tcp_liberal: bool,
     /// Netlink port id of our writer: events with it are echoes.
     pub writer_port_id: u32,
     /// The cluster's keys; none: the links are insecure.

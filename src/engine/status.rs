@@ -2,6 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+mod foreseen;
+
+pub use foreseen::{Foreseen, ForeseenConflict, ForeseenRoom, ForeseenSource};
+
 /// One look at the node.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Status {
@@ -60,8 +64,11 @@ pub enum Role {
 pub struct LocalStatus {
     /// Flows that replicate.
     pub flows: u64,
-    /// Flows that the kernel tracks and policy does not keep out of the cache.
+    /// Flows and expectations that the kernel tracks and policy does not keep out of the cache.
     pub tracked: u64,
+    /// Expectations that replicate.
+    #[serde(default)]
+    pub expectations: u64,
     /// Ended flows some peer has not heard of.
     pub tombstones: u64,
 }
@@ -165,6 +172,9 @@ pub enum PeerState {
 pub struct ReplicaStatus {
     /// Flows held.
     pub flows: u64,
+    /// Expectations held.
+    #[serde(default)]
+    pub expectations: u64,
     /// The last comparison with the peer found equality, and it has been heard since.
     pub in_sync: bool,
     /// Age of the last proof of equality.
@@ -195,9 +205,69 @@ pub struct CommitStatus {
     /// Left out: their owner has been silent for longer than they live without a packet.
     #[serde(default)]
     pub expired: u64,
+    /// Created, and the kernel has dropped their labels: no rule of this node uses labels. They are
+    /// among `created`, `replaced` and `without_helper`.
+    #[serde(default)]
+    pub without_labels: u64,
+    /// Not in the kernel now, by reason.
+    pub failed: Vec<FailedFlows>,
+    /// What the flows need and this node does not have, a sentence each, with its mend.
+    #[serde(default)]
+    pub missing: Vec<String>,
+    /// What became of the expectations, which are not counted above.
+    #[serde(default)]
+    pub expectations: ExpectationsStatus,
+}
+
+/// The expectations of a commit.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct ExpectationsStatus {
+    /// Expectations to go through.
+    pub total: u64,
+    /// Created.
+    pub created: u64,
+    /// Already there: left alone.
+    pub already: u64,
+    /// Left out: the flow that expects has expected something newer.
+    pub superseded: u64,
+    /// Left out: their owner has been silent for longer than they live.
+    pub expired: u64,
     /// Not in the kernel now, by reason.
     pub failed: Vec<FailedFlows>,
 }
+
+impl CommitStatus {
+    /// Flows that have their outcome.
+    #[must_use]
+    pub fn done(&self) -> u64 {
+        let failed = self.failed.iter().map(|failed| failed.flows);
+        [
+            self.created,
+            self.already,
+            self.replaced,
+            self.without_helper,
+            self.expired,
+        ]
+        .into_iter()
+        .chain(failed)
+        .sum()
+    }
+
+    /// How long a running commit takes on, in milliseconds, if it goes on as it went; `None` if it
+    /// is over or has just begun.
+    #[must_use]
+    pub fn remaining_ms(&self) -> Option<u64> {
+        let done = self.done();
+        if !self.running || done == 0 || self.elapsed_ms < ESTIMATE_MS_MIN {
+            return None;
+        }
+        let left = self.total.saturating_sub(done);
+        Some(self.elapsed_ms.saturating_mul(left) / done)
+    }
+}
+
+/// Before that a commit has not shown how fast it goes.
+const ESTIMATE_MS_MIN: u64 = 50;
 
 /// Flows that a commit could not restore, for one reason.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

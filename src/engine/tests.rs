@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+mod commit_options;
+
 use super::*;
 use crate::cache::HashKey;
-use crate::ctnetlink::cta::{IPCTNL_MSG_CT_DELETE, IPCTNL_MSG_CT_GET};
+use crate::ctnetlink::cta::{IPCTNL_MSG_CT_DELETE, IPCTNL_MSG_CT_GET, NLM_F_CREATE};
 use crate::ctnetlink::message::{MessageKind, messages};
 use crate::ctnetlink::request::{Answer, Outcome};
 use crate::engine::status::PeerState;
@@ -47,9 +49,10 @@ fn told(kind: EventKind, flow: Flow) -> FlowEvent {
 enum Asked {
     Create(u16),
     Delete(u16),
+    Update(u16),
     Get,
 }
-use Asked::{Create, Delete, Get};
+use Asked::{Create, Delete, Get, Update};
 
 /// A batch that waits for its answer.
 #[derive(Debug)]
@@ -84,6 +87,7 @@ impl Node {
             datagram_bytes_max: 1400,
             scrub_interval: 3600 * SECOND,
             grace: 180 * SECOND,
+            tcp_liberal: true,
             writer_port_id: 7,
             keyring: None,
             role: Role::Standby,
@@ -202,6 +206,7 @@ fn read(bytes: &[u8], first_seq: u32) -> Vec<Asked> {
         match message.kind {
             MessageKind::Conntrack(IPCTNL_MSG_CT_GET) => Get,
             MessageKind::Conntrack(IPCTNL_MSG_CT_DELETE) => Delete(source_port(message.bytes)),
+            _ if message.flags & NLM_F_CREATE == 0 => Update(source_port(message.bytes)),
             _ => Create(source_port(message.bytes)),
         }
     });
@@ -347,7 +352,7 @@ fn a_commit_creates_translated_flows_first_and_children_when_their_masters_are_s
     ];
     world.tell(1, &events);
     world.run(SECOND);
-    let job = world.start(Command::Commit);
+    let job = world.start(Command::Commit { from: Vec::new() });
     assert_eq!(world.standby().asked(), [Create(3), Create(2)]);
     // The master meets a conflict: the child waits until that is over.
     world.answer(&[(1, Outcome::Refused(libc::EEXIST))]);
@@ -364,7 +369,7 @@ fn a_commit_creates_translated_flows_first_and_children_when_their_masters_are_s
 #[test]
 fn a_listing_that_comes_due_waits_until_the_commit_is_over() {
     let mut world = World::holding(&[flow(1)]);
-    let job = world.start(Command::Commit);
+    let job = world.start(Command::Commit { from: Vec::new() });
     world.now += SECOND;
     let now = world.now;
     world.standby().engine.handle_overrun(now);
@@ -380,10 +385,10 @@ fn a_listing_that_comes_due_waits_until_the_commit_is_over() {
 fn a_second_commit_changes_nothing() {
     let flows = [flow(1), translated(2, 5000)];
     let mut world = World::holding(&flows);
-    world.start(Command::Commit);
+    world.start(Command::Commit { from: Vec::new() });
     world.answer(&[]);
     world.echo(&flows);
-    let job = world.start(Command::Commit);
+    let job = world.start(Command::Commit { from: Vec::new() });
     assert_eq!(world.standby().asked(), []);
     assert_eq!(world.standby().committed(job).already, 2);
 }
@@ -411,7 +416,7 @@ fn what_the_kernel_tracked_before_the_last_demotion_is_made_anew() {
 fn an_entry_that_differs_is_replaced() {
     let mut world = World::holding(&[translated(1, 5000)]);
     world.tell(0, &[told(EventKind::New, translated(1, 6000))]);
-    let job = world.start(Command::Commit);
+    let job = world.start(Command::Commit { from: Vec::new() });
     assert_eq!(world.standby().asked(), [Delete(1), Create(1)]);
     world.answer(&[(0, Outcome::Refused(libc::ENOENT))]);
     assert_eq!(world.standby().committed(job).replaced, 1);
@@ -420,7 +425,7 @@ fn an_entry_that_differs_is_replaced() {
 #[test]
 fn refusals_are_counted_by_their_reason() {
     let mut world = World::holding(&[flow(1), flow(2), flow(3), flow(4)]);
-    let job = world.start(Command::Commit);
+    let job = world.start(Command::Commit { from: Vec::new() });
     world.answer(&[
         (0, Outcome::Refused(libc::ENOMEM)),
         (1, Outcome::Refused(libc::ENOMEM)),
@@ -436,7 +441,7 @@ fn refusals_are_counted_by_their_reason() {
 #[test]
 fn lost_answers_are_asked_for_again_and_counted_in_the_end() {
     let mut world = World::holding(&[flow(1)]);
-    let job = world.start(Command::Commit);
+    let job = world.start(Command::Commit { from: Vec::new() });
     let now = world.now;
     let mut tries = 0;
     while !world.standby().batches.is_empty() {
@@ -453,8 +458,8 @@ fn lost_answers_are_asked_for_again_and_counted_in_the_end() {
 #[test]
 fn commits_queue_and_each_is_told_of_its_own_end() {
     let mut world = World::holding(&[flow(1)]);
-    let first = world.start(Command::Commit);
-    let second = world.start(Command::Commit);
+    let first = world.start(Command::Commit { from: Vec::new() });
+    let second = world.start(Command::Commit { from: Vec::new() });
     assert_eq!(world.standby().asked(), [Create(1)], "one at a time");
     assert_eq!(world.standby().result(second), None);
     world.answer(&[]);
@@ -470,7 +475,7 @@ fn jobs_that_wait_are_bounded() {
     let now = world.now;
     let mut replies = (0..30).map(|_| {
         let engine = &mut world.nodes[0].engine;
-        engine.handle_command(now, Command::Commit)
+        engine.handle_command(now, Command::Commit { from: Vec::new() })
     });
     assert!(replies.any(|reply| matches!(reply, Reply::Refused(_))));
 }
@@ -617,12 +622,12 @@ fn an_active_node_does_not_take_back_what_a_peer_left_behind_still_holds() {
     world.start(Command::Promote);
     world.answer(&[]);
     world.run(2 * SECOND);
-    let job = world.start(Command::Commit);
+    let job = world.start(Command::Commit { from: Vec::new() });
     assert_eq!(world.standby().asked(), []);
     assert_eq!(world.standby().committed(job).total, 0);
     world.cut = Some(1);
     world.run(4 * SECOND);
-    let job = world.start(Command::Commit);
+    let job = world.start(Command::Commit { from: Vec::new() });
     assert_eq!(world.standby().asked(), [], "nor what a dead one held");
     assert_eq!(world.standby().committed(job).total, 0);
 }
@@ -647,7 +652,7 @@ fn of_two_active_nodes_the_one_that_died_long_ago_is_taken_over_as_well() {
     world.answer(&[]);
     assert_eq!(world.standby().committed(job).created, 1);
     // What has been taken over is not taken once more.
-    let job = world.start(Command::Commit);
+    let job = world.start(Command::Commit { from: Vec::new() });
     assert_eq!(world.standby().committed(job).total, 0);
 }
 
@@ -699,7 +704,7 @@ fn what_comes_in_while_a_commit_runs_goes_as_well() {
     let flows: Vec<FlowEvent> = (10..310).map(|at| told(EventKind::New, flow(at))).collect();
     world.tell(1, &flows);
     world.run(SECOND);
-    let job = world.start(Command::Commit);
+    let job = world.start(Command::Commit { from: Vec::new() });
     world.tell(1, &[told(EventKind::New, flow(2))]);
     world.run(SECOND);
     let mut asked = Vec::new();
@@ -880,7 +885,7 @@ fn the_tables_are_told_in_pieces() {
             from: at,
             slots_max,
         };
-        let Reply::Flows { flows, next } = world.nodes[0].engine.handle_command(now, command)
+        let Reply::Flows { flows, next, .. } = world.nodes[0].engine.handle_command(now, command)
         else {
             panic!("flows are told");
         };

@@ -38,6 +38,11 @@ impl Present {
     pub const HELPER: u16 = 1 << 6;
     /// `CTA_STATUS`.
     pub const STATUS: u16 = 1 << 7;
+    /// TCP: a packet of the original direction was judged to be in the window
+    /// (`IP_CT_TCP_FLAG_MAXACK_SET`). A result of tracking, not kept with the flow.
+    pub const ORIG_JUDGED: u16 = 1 << 8;
+    /// Likewise of the reply direction.
+    pub const REPLY_JUDGED: u16 = 1 << 9;
 
     /// True if the event carried all of `bits`.
     #[must_use]

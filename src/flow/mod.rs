@@ -1,6 +1,7 @@
 //! The vocabulary: plain values that describe one conntrack entry.
 
 pub mod event;
+pub mod expectation;
 pub mod filter;
 pub mod proto;
 pub mod rare;
@@ -9,6 +10,7 @@ pub mod text;
 pub mod tuple;
 
 pub use event::{EventKind, FlowEvent, Present};
+pub use expectation::{Expectation, ExpectationEvent, ExpectationKey};
 pub use proto::ProtoInfo;
 pub use rare::Rare;
 pub use status::Status;
@@ -43,6 +45,15 @@ impl Zone {
         match self.dir {
             ZoneDir::Both | ZoneDir::Orig => self.id,
             ZoneDir::Reply => 0,
+        }
+    }
+
+    /// The zone in which the reply tuple is looked up.
+    #[must_use]
+    pub fn of_reply(self) -> u16 {
+        match self.dir {
+            ZoneDir::Both | ZoneDir::Reply => self.id,
+            ZoneDir::Orig => 0,
         }
     }
 }

@@ -34,6 +34,8 @@ impl TcpInfo {
     /// (include/uapi/linux/netfilter/nf_conntrack_tcp.h). The others are results of tracking: they
     /// come and go with the traffic, without an event, and no commit restores them.
     pub const FLAGS_KEPT: u8 = 0x0f;
+    /// `IP_CT_TCP_FLAG_BE_LIBERAL`: packets outside of the window pass.
+    pub const BE_LIBERAL: u8 = 0x08;
 }
 
 /// `TCP_CONNTRACK_SYN_SENT`.
@@ -71,6 +73,9 @@ pub struct SctpInfo {
     /// The tag that packets of the reply direction carry.
     pub vtag_reply: u32,
 }
+
+/// `SCTP_CONNTRACK_ESTABLISHED`.
+pub const SCTP_ESTABLISHED: u8 = 4;
 
 /// Names of the SCTP states, by number, as `conntrack -L` prints them.
 pub const SCTP_STATES: [&str; 10] = [

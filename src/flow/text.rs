@@ -14,8 +14,10 @@ use super::proto::{DCCP_STATES, SCTP_STATES, TCP_STATES};
 use super::tuple::{DCCP, GRE, ICMP, ICMPV6, SCTP, TCP, UDP, UDPLITE};
 use super::{Flow, ProtoInfo, Rare, Status, Tuple, Zone, ZoneDir};
 
+mod expectation;
 mod json;
 
+pub use expectation::{ExpectationJson, NatJson, write_expectation};
 pub use json::{FlowJson, MasterJson, SctpJson, SeqAdjJson, SynProxyJson, TcpJson, TupleJson};
 
 /// Appends the line of a flow, without a line break.

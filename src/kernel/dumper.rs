@@ -15,8 +15,8 @@ use super::requests::{Busy, RequestCounters};
 use super::socket::{NetlinkSocket, READ_BYTES, Received};
 use super::wake::wait_readable_for;
 use crate::ctnetlink::request::RequestDone;
-use crate::ctnetlink::{self, DecodeError, Message, MessageKind, cta, encode};
-use crate::flow::FlowEvent;
+use crate::ctnetlink::{self, DecodeError, MessageKind, cta, encode};
+use crate::flow::{ExpectationEvent, FlowEvent};
 
 const THREAD: &str = "ct-dump";
 const PURPOSE: &str = "dumps";
@@ -141,12 +141,36 @@ impl Worker {
         }
     }
 
+    /// The flows, then the expectations: so each of these comes after its master.
     fn dump(&mut self) -> Result<(), Incomplete> {
-        self.seq = self.seq.wrapping_add(1);
         let mut request = Vec::new();
+        let mut flows = Part::new(RequestDone::Listed);
+        self.seq = self.seq.wrapping_add(1);
         encode::dump(&mut request, self.seq);
-        self.socket.send(&request)?;
-        let mut part = Vec::with_capacity(LISTED_FLOWS_MAX);
+        self.read_all(&request, &mut flows, |message, listed: &mut FlowEvent| {
+            ctnetlink::decode_listed(message, listed)
+        })?;
+        request.clear();
+        let mut expectations = Part::new(RequestDone::ListedExpectations);
+        self.seq = self.seq.wrapping_add(1);
+        ctnetlink::expectation::dump(&mut request, self.seq);
+        self.read_all(
+            &request,
+            &mut expectations,
+            |message, listed: &mut ExpectationEvent| {
+                ctnetlink::decode_listed_expectation(message, listed)
+            },
+        )
+    }
+
+    /// Carries out one dump and hands over what it lists.
+    fn read_all<T: Default>(
+        &mut self,
+        request: &[u8],
+        part: &mut Part<T>,
+        decode: impl Fn(&[u8], &mut T) -> Result<(), DecodeError>,
+    ) -> Result<(), Incomplete> {
+        self.socket.send(request)?;
         loop {
             let datagram = match self.socket.receive(&mut self.buffer)? {
                 Received::Datagram(datagram) => datagram,
@@ -165,11 +189,16 @@ impl Worker {
                     return Err(Incomplete::Interrupted);
                 }
                 match message.kind {
-                    MessageKind::Conntrack(_) => {
-                        list(&message, &mut part, &self.counters);
-                        if part.len() >= LISTED_FLOWS_MAX {
-                            let next = Vec::with_capacity(LISTED_FLOWS_MAX);
-                            hand_over(&self.to_engine, mem::replace(&mut part, next))?;
+                    MessageKind::Conntrack(_) | MessageKind::Expectation(_) => {
+                        // One that we cannot read must not keep all others from being listed: it is
+                        // counted, and neither its events nor its entry are known to the mirror.
+                        let mut listed = T::default();
+                        match decode(message.bytes, &mut listed) {
+                            Ok(()) => part.listed.push(listed),
+                            Err(error) => self.counters.undecodable.count(error),
+                        }
+                        if part.listed.len() >= LISTED_FLOWS_MAX {
+                            part.hand_over(&self.to_engine)?;
                         }
                     }
                     MessageKind::Done | MessageKind::Error => {
@@ -177,7 +206,7 @@ impl Worker {
                             let source = io::Error::from_raw_os_error(errno);
                             return Err(Incomplete::Refused(source));
                         }
-                        return hand_over(&self.to_engine, part);
+                        return part.hand_over(&self.to_engine);
                     }
                     MessageKind::Overrun => return Err(Incomplete::Overrun),
                     MessageKind::Other(_) => {}
@@ -187,22 +216,28 @@ impl Worker {
     }
 }
 
-/// A flow that we cannot read must not keep all others from being listed: it is counted, and
-/// neither its events nor its entry are known to the mirror.
-fn list(message: &Message<'_>, part: &mut Vec<FlowEvent>, counters: &RequestCounters) {
-    part.push(FlowEvent::default());
-    let event = part.last_mut().expect("was just pushed");
-    if let Err(error) = ctnetlink::decode_listed(message.bytes, event) {
-        part.pop();
-        counters.undecodable.count(error);
-    }
+/// What was listed and not yet handed over.
+struct Part<T> {
+    listed: Vec<T>,
+    wrap: fn(Vec<T>) -> RequestDone,
 }
 
-fn hand_over(to_engine: &Sender<RequestDone>, part: Vec<FlowEvent>) -> Result<(), Incomplete> {
-    if part.is_empty() {
-        return Ok(());
+impl<T> Part<T> {
+    fn new(wrap: fn(Vec<T>) -> RequestDone) -> Self {
+        Self {
+            listed: Vec::new(),
+            wrap,
+        }
     }
-    to_engine
-        .blocking_send(RequestDone::Listed(part))
-        .map_err(|_| Incomplete::EngineGone)
+
+    fn hand_over(&mut self, to_engine: &Sender<RequestDone>) -> Result<(), Incomplete> {
+        if self.listed.is_empty() {
+            return Ok(());
+        }
+        let next = Vec::with_capacity(LISTED_FLOWS_MAX);
+        let part = (self.wrap)(mem::replace(&mut self.listed, next));
+        to_engine
+            .blocking_send(part)
+            .map_err(|_| Incomplete::EngineGone)
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! Three sockets and three threads: `ct-rx` must never wait for a dump or a commit (its buffer
 //! would overflow), and a commit must never wait for a dump. A fourth thread, `rt-addr`, follows
-//! the node's own addresses. A socket belongs to the network namespace of the thread that created
+//! the node's own addresses, a fifth, `host`, the room in the table and the rules. A socket belongs to the network namespace of the thread that created
 //! it, and every `spawn` creates its socket on the calling thread.
 
 pub mod addresses;
@@ -10,9 +10,11 @@ pub mod capability;
 mod counters;
 pub mod dumper;
 pub mod error;
+pub mod host;
 pub mod reader;
 mod reason;
 pub mod requests;
+mod ruleset;
 mod socket;
 pub mod sysctl;
 mod wake;
@@ -21,6 +23,7 @@ pub mod writer;
 pub use addresses::AddressWatch;
 pub use counters::Undecodable;
 pub use error::KernelError;
+pub use host::HostWatch;
 pub use reader::{EventReader, KernelEvents, ReaderCounters};
 pub use requests::{Busy, RequestCounters, Requests};
 

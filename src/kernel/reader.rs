@@ -31,8 +31,8 @@ use super::socket::{
 use super::wake::StopSignal;
 use super::{KernelError, clock};
 use crate::config::settings::KernelSettings;
-use crate::ctnetlink;
-use crate::flow::FlowEvent;
+use crate::ctnetlink::{self, MessageKind};
+use crate::flow::{ExpectationEvent, FlowEvent};
 
 const THREAD: &str = "ct-rx";
 const PURPOSE: &str = "conntrack events";
@@ -53,12 +53,24 @@ const GATHER_ROOM_EVENTS_MIN: usize = 2_000;
 const GROUP_NEW: u32 = libc::NFNLGRP_CONNTRACK_NEW as u32;
 const GROUP_UPDATE: u32 = libc::NFNLGRP_CONNTRACK_UPDATE as u32;
 const GROUP_DESTROY: u32 = libc::NFNLGRP_CONNTRACK_DESTROY as u32;
+const GROUP_EXP_NEW: u32 = libc::NFNLGRP_CONNTRACK_EXP_NEW as u32;
+const GROUP_EXP_DESTROY: u32 = libc::NFNLGRP_CONNTRACK_EXP_DESTROY as u32;
+const GROUPS: [u32; 5] = [
+    GROUP_NEW,
+    GROUP_UPDATE,
+    GROUP_DESTROY,
+    GROUP_EXP_NEW,
+    GROUP_EXP_DESTROY,
+];
 
 /// What the reader tells the engine, in the order in which it happened.
 #[derive(Debug)]
 pub enum KernelEvents {
     /// 1 to [`BATCH_EVENTS_MAX`] events. Give it back with [`EventReader::recycle`].
     Batch(Vec<FlowEvent>),
+    /// One event about an expectation: so few of all events are that they go one by one, each in
+    /// its place among the others.
+    Expectation(ExpectationEvent),
     /// Events were lost before now: dump the table. Every event that comes after this is newer than
     /// what was lost.
     Overrun,
@@ -104,7 +116,7 @@ impl EventReader {
     ) -> Result<Self, KernelError> {
         let socket = NetlinkSocket::open_netfilter(PURPOSE)?;
         let buffer_bytes = socket.set_receive_buffer(settings.event_buffer_bytes)?;
-        for group in [GROUP_NEW, GROUP_UPDATE, GROUP_DESTROY] {
+        for group in GROUPS {
             socket
                 .join(group)
                 .map_err(|source| join_refused(group, source))?;
@@ -233,7 +245,12 @@ impl Reader {
         while !self.stop.is_stopped() {
             match self.socket.receive(&mut self.buffer) {
                 Ok(Received::Datagram(datagram)) => {
-                    decode(datagram, &mut self.batch, &self.counters);
+                    let expectation = decode(datagram, &mut self.batch, &self.counters);
+                    if let Some(event) = expectation {
+                        self.hand_over()?;
+                        add_one(&self.counters.events);
+                        self.send(KernelEvents::Expectation(event))?;
+                    }
                     if self.batch.len() >= BATCH_EVENTS_MAX {
                         self.hand_over()?;
                     }
@@ -302,13 +319,29 @@ impl Reader {
     }
 }
 
-/// Appends the events of one datagram, decoded in place.
-fn decode(datagram: &[u8], batch: &mut Vec<FlowEvent>, counters: &ReaderCounters) {
+/// Appends the events of one datagram, decoded in place; yields its event about an expectation. The
+/// kernel sends each event in a datagram of its own, so nothing stands behind it.
+fn decode(
+    datagram: &[u8],
+    batch: &mut Vec<FlowEvent>,
+    counters: &ReaderCounters,
+) -> Option<ExpectationEvent> {
     for message in ctnetlink::messages(datagram) {
         let message = match message {
             Ok(message) => message,
-            Err(error) => return counters.undecodable.count(error),
+            Err(error) => {
+                counters.undecodable.count(error);
+                return None;
+            }
         };
+        if let MessageKind::Expectation(_) = message.kind {
+            let mut event = ExpectationEvent::default();
+            match ctnetlink::decode_expectation_event(message.bytes, &mut event) {
+                Ok(()) => return Some(event),
+                Err(error) => counters.undecodable.count(error),
+            }
+            continue;
+        }
         batch.push(FlowEvent::default());
         let event = batch.last_mut().expect("was just pushed");
         if let Err(error) = ctnetlink::decode_event(message.bytes, event) {
@@ -316,4 +349,5 @@ fn decode(datagram: &[u8], batch: &mut Vec<FlowEvent>, counters: &ReaderCounters
             counters.undecodable.count(error);
         }
     }
+    None
 }

@@ -258,7 +258,10 @@ fn answer(message: &Message<'_>) -> Result<Option<Answer>, DecodeError> {
             ctnetlink::decode_listed(message.bytes, &mut event)?;
             Outcome::Found(event)
         }
-        MessageKind::Done | MessageKind::Overrun | MessageKind::Other(_) => return Ok(None),
+        MessageKind::Expectation(_)
+        | MessageKind::Done
+        | MessageKind::Overrun
+        | MessageKind::Other(_) => return Ok(None),
     };
     Ok(Some(Answer { seq, outcome }))
 }

@@ -106,18 +106,19 @@ impl Receiver {
                     age_secs,
                 }) => {
                     let hash = replica.hash_key().of_key(&flow.key());
-                    if self.dead.get(&hash).is_some_and(|&dead| dead > stamp) {
-                        continue;
-                    }
+                    self.on_entry(hash, stamp, &mut received, || {
+                        replica.store(hash, &flow, &rare, stamp, now.saturating_sub(age_secs))
+                    });
+                }
+                Ok(Record::Expectation {
+                    expectation,
+                    age_secs,
+                }) => {
+                    let hash = replica.hash_key().of_expectation_key(&expectation.key());
                     let seen = now.saturating_sub(age_secs);
-                    match replica.store(hash, &flow, &rare, stamp, seen) {
-                        Stored::Yes => {
-                            self.dead.remove(&hash);
-                        }
-                        Stored::Stale => {}
-                        Stored::Full => received.refused += 1,
-                    }
-                    received.records += 1;
+                    self.on_entry(hash, stamp, &mut received, || {
+                        replica.store_expectation(hash, &expectation, stamp, seen)
+                    });
                 }
                 Ok(Record::Tombstone { hash }) => {
                     replica.remove(hash, stamp);
@@ -140,6 +141,27 @@ impl Receiver {
             received.judged = self.judge(header.number, &marker, replica);
         }
         received
+    }
+
+    /// An entry was told; `store` puts it into the replica, unless its end came before it.
+    fn on_entry(
+        &mut self,
+        hash: u64,
+        stamp: u64,
+        received: &mut Received,
+        store: impl FnOnce() -> Stored,
+    ) {
+        if self.dead.get(&hash).is_some_and(|&dead| dead > stamp) {
+            return;
+        }
+        match store() {
+            Stored::Yes => {
+                self.dead.remove(&hash);
+            }
+            Stored::Stale => {}
+            Stored::Full => received.refused += 1,
+        }
+        received.records += 1;
     }
 
     /// A ping said which number comes next.

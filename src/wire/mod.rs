@@ -14,6 +14,7 @@ mod codec;
 pub mod control;
 mod envelope;
 mod error;
+mod expectation_v1;
 mod flow_v1;
 mod greeting;
 pub mod header;
@@ -27,14 +28,15 @@ mod versions;
 pub use bitmap::AckBitmap;
 pub use control::{Ack, Frame, Frames, Outcome, Ping, Verdict};
 pub use error::WireError;
+pub use expectation_v1::EXPECTATION_RECORD_BYTES_MAX;
 pub use flow_v1::FLOW_RECORD_BYTES_MAX;
 pub use greeting::{Greeting, Hello};
 pub use header::{Header, Kind};
 pub use identity::{Epoch, Identity, Name};
 pub use reconcile::{Level, List, ListQuestion, Sums, SumsQuestion};
 pub use record::{
-    MARKER_RECORD_BYTES_MAX, Marker, Record, Records, TOMBSTONE_RECORD_BYTES, emit_flow,
-    emit_marker, emit_tombstone,
+    MARKER_RECORD_BYTES_MAX, Marker, Record, Records, TOMBSTONE_RECORD_BYTES, emit_expectation,
+    emit_flow, emit_marker, emit_tombstone,
 };
 pub use versions::Versions;
 

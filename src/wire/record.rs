@@ -2,15 +2,18 @@
 
 use super::codec::{Body, Decode, Encode, put};
 use super::envelope::{ENVELOPE_BYTES, Envelopes, wrap};
-use super::{NUMBER_MAX, WireError, flow_v1};
-use crate::flow::{Flow, Rare};
+use super::{NUMBER_MAX, WireError, expectation_v1, flow_v1};
+use crate::flow::{Expectation, Flow, Rare};
 
 /// Kind of a record that carries a flow.
 pub const FLOW_V1: u8 = 1;
-/// Kind of a record that ends a flow.
+/// Kind of a record that ends a flow or an expectation.
 pub const TOMBSTONE_V1: u8 = 2;
 /// Kind of a record that states what the receiver must hold by now.
 pub const MARKER_V1: u8 = 3;
+
+/// Kind of a record that carries an expectation.
+pub const EXPECTATION_V1: u8 = 4;
 
 /// Bytes of a TOMBSTONE_V1 record, envelope included.
 pub const TOMBSTONE_RECORD_BYTES: usize = ENVELOPE_BYTES + 8;
@@ -30,7 +33,14 @@ pub enum Record {
         /// Seconds since the kernel told `flow.timeout_secs`.
         age_secs: u32,
     },
-    /// The flow of this key hash is gone.
+    /// An expectation as the sender's table had it when the datagram was made.
+    Expectation {
+        /// The expectation.
+        expectation: Expectation,
+        /// Seconds since the kernel told `expectation.timeout_secs`.
+        age_secs: u32,
+    },
+    /// The flow or expectation of this key hash is gone.
     Tombstone {
         /// Hash of the key, under the hash key of the sender's greeting.
         hash: u64,
@@ -44,7 +54,7 @@ pub enum Record {
 /// The sender's statement about its table; always the last record of its datagram.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Marker {
-    /// Flows in the table.
+    /// Flows and expectations in the table.
     pub flows: u64,
     /// Wrapping sum of the table's digest leaves.
     pub root: u64,
@@ -68,6 +78,14 @@ struct MarkerV1 {
 /// has the room. `age_secs`: seconds since the kernel told `flow.timeout_secs`.
 pub fn emit_flow(out: &mut Vec<u8>, flow: &Flow, rare: &Rare, age_secs: u32) {
     wrap(out, FLOW_V1, |out| flow_v1::emit(out, flow, rare, age_secs));
+}
+
+/// Appends an EXPECTATION_V1 record: at most [`super::EXPECTATION_RECORD_BYTES_MAX`] bytes, no
+/// allocation if `out` has the room.
+pub fn emit_expectation(out: &mut Vec<u8>, expectation: &Expectation, age_secs: u32) {
+    wrap(out, EXPECTATION_V1, |out| {
+        expectation_v1::emit(out, expectation, age_secs);
+    });
 }
 
 /// Appends a TOMBSTONE_V1 record: [`TOMBSTONE_RECORD_BYTES`] bytes.
@@ -134,6 +152,13 @@ fn decode(kind: u8, bytes: &[u8]) -> Result<Record, WireError> {
             Ok(Record::Flow {
                 flow,
                 rare,
+                age_secs,
+            })
+        }
+        EXPECTATION_V1 => {
+            let (expectation, age_secs) = expectation_v1::decode(bytes)?;
+            Ok(Record::Expectation {
+                expectation,
                 age_secs,
             })
         }

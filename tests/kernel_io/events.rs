@@ -292,7 +292,7 @@ async fn told(events: &mut Receiver<KernelEvents>) -> KernelEvents {
 async fn batch(events: &mut Receiver<KernelEvents>) -> Vec<FlowEvent> {
     match told(events).await {
         KernelEvents::Batch(batch) => batch,
-        KernelEvents::Overrun => panic!("overrun"),
+        other @ (KernelEvents::Expectation(_) | KernelEvents::Overrun) => panic!("{other:?}"),
     }
 }
 

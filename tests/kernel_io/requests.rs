@@ -203,6 +203,7 @@ impl Kernel {
                     assert!(events.iter().all(|event| event.kind == EventKind::Listed));
                     keys.extend(events.iter().map(|event| event.flow.key()));
                 }
+                RequestDone::ListedExpectations(listed) => panic!("nothing expects: {listed:?}"),
                 RequestDone::DumpEnded { complete } => {
                     assert!(complete);
                     return keys;

@@ -10,15 +10,21 @@
 mod cluster;
 mod harness;
 
+mod attributes;
 mod commands;
 mod commit;
+mod commit_options;
 mod expectations;
 mod failover;
 mod links;
 mod mirror;
 mod mix;
+mod moves;
+mod nat;
 mod overrun;
 mod replicate;
 mod restart;
 mod seal;
 mod setups;
+mod tcp;
+mod timers;

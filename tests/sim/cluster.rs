@@ -346,7 +346,7 @@ impl Cluster {
     }
 
     pub(crate) fn commit(&mut self, node: usize) {
-        self.command(node, Command::Commit);
+        self.command(node, Command::Commit { from: Vec::new() });
     }
 
     /// An attacker plays recorded datagrams again.
@@ -482,6 +482,7 @@ impl Cluster {
             datagram_bytes_max: self.options.datagram_bytes_max,
             scrub_interval: Duration::from_secs(60),
             grace: Duration::from_secs(180),
+            tcp_liberal: true,
             writer_port_id: PORT_ID,
             keyring: self.options.is_sealed.then(|| Keyring {
                 primary: cluster_key(),

@@ -116,6 +116,27 @@ fn impurity_is_found_but_for_tests_and_comments() {
 }
 
 #[test]
+fn the_wall_clock_is_found_where_a_timer_could_go_by_it() {
+    for line in [
+        "let now = std::time::SystemTime::now();",
+        "use std::time::{Duration, UNIX_EPOCH};",
+        "let now = clock_gettime(ClockId::Realtime);",
+    ] {
+        for path in ["src/kernel/reader.rs", "src/daemon/driver.rs"] {
+            let found = rules::wall_clock(&Source::new(path, line));
+            assert_eq!(found.len(), 1, "{line}: {found:?}");
+        }
+        let shown = rules::wall_clock(&Source::new("src/cli/status.rs", line));
+        assert_eq!(shown, [""; 0], "{line}");
+    }
+    let line = "let now = Instant::now(); // not SystemTime";
+    assert_eq!(
+        rules::wall_clock(&Source::new("src/kernel/mod.rs", line)),
+        [""; 0]
+    );
+}
+
+#[test]
 fn what_is_confined_is_found_elsewhere() {
     let source = |path| Source::new(path, "use bincode::Encode;\n");
     assert_eq!(rules::confined(&source("src/wire/codec.rs")), [""; 0]);

@@ -87,6 +87,19 @@ const BINCODE_IN: &str = "src/wire/codec.rs";
 /// Files that may say `unsafe`. None needs to so far.
 const UNSAFE_IN: &[&str] = &[];
 
+/// Where the wall clock may be read: for people to see when something was. Everything that waits, ages
+/// or expires goes by the monotonic clock, so that a step of the wall clock changes nothing.
+const WALL_CLOCK_IN: &[&str] = &["src/cli/", "src/daemon/history.rs", "src/observe/"];
+
+/// Names of the wall clock.
+const WALL_CLOCK: &[&str] = &[
+    "SystemTime",
+    "UNIX_EPOCH",
+    "CLOCK_REALTIME",
+    "Realtime",
+    "gettimeofday",
+];
+
 /// Most lines of a file without its tests: a file that grows past that has a second subject.
 const LINES_MAX: usize = 400;
 
@@ -226,6 +239,23 @@ pub(crate) fn confined(source: &Source) -> Vec<String> {
         }
     }
     found
+}
+
+/// No timer goes by the wall clock.
+pub(crate) fn wall_clock(source: &Source) -> Vec<String> {
+    if WALL_CLOCK_IN
+        .iter()
+        .any(|path| source.path.starts_with(path))
+    {
+        return Vec::new();
+    }
+    let named = WALL_CLOCK.iter().flat_map(|word| {
+        let at = find_word(&source.code, word).into_iter();
+        at.map(move |at| (at, *word))
+    });
+    named
+        .map(|(at, word)| source.at(at, &format!("{word}: a step of the wall clock changes it")))
+        .collect()
 }
 
 /// Every file begins with a sentence about itself.

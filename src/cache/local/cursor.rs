@@ -2,6 +2,7 @@
 
 use super::super::list::{Kind, Meta};
 use super::{Flow, Local, Rare, Secs, Slot};
+use crate::flow::Expectation;
 use crate::rules::{Rule, holds};
 
 /// A reader's place in the list. Must be given back with `Local::close`.
@@ -20,7 +21,14 @@ pub enum Entry<'a> {
         /// How long ago the kernel told its timeout.
         age: Secs,
     },
-    /// The end of the flow with this key hash.
+    /// An expectation.
+    Expectation {
+        /// The expectation.
+        expectation: &'a Expectation,
+        /// How long ago the kernel told its timeout.
+        age: Secs,
+    },
+    /// The end of the flow or expectation with this key hash.
     Tombstone {
         /// Key hash.
         hash: u64,
@@ -69,7 +77,11 @@ impl Local {
     pub fn entry(&self, slot: Slot, now: Secs) -> Option<Entry<'_>> {
         let meta = self.meta.get(slot.0 as usize)?;
         match meta.kind {
-            Kind::Free | Kind::Held | Kind::Cursor => None,
+            Kind::Free | Kind::Held | Kind::HeldExpectation | Kind::Cursor => None,
+            Kind::Expectation => Some(Entry::Expectation {
+                expectation: self.expectation(slot)?,
+                age: now.saturating_sub(meta.seen),
+            }),
             Kind::Flow => Some(Entry::Flow {
                 flow: &self.flows[slot.0 as usize],
                 rare: self.rares.at(meta.rare),

@@ -1,6 +1,5 @@
-//! What reconcile asks of the table: the flows of a leaf of the digest.
+//! What reconcile asks of the table: the entries of a leaf of the digest.
 
-use super::super::list::Kind;
 use super::{Local, Slot};
 
 impl Local {
@@ -10,12 +9,12 @@ impl Local {
         self.meta[slot.0 as usize].version
     }
 
-    /// Calls `visit` with the slot, key hash and value hash of every replicating flow of a digest
-    /// leaf, in no order.
+    /// Calls `visit` with the slot, key hash and value hash of every entry of a digest leaf that
+    /// replicates, in no order.
     pub fn visit_leaf(&self, leaf: u16, mut visit: impl FnMut(Slot, u64, u64)) {
         self.index.visit_leaf(&self.meta, leaf, |slot| {
-            let hash = self.key.of_key(&self.flows[slot as usize].key());
-            if hash >> 48 == u64::from(leaf) && self.meta[slot as usize].kind == Kind::Flow {
+            let hash = self.key_hash(slot);
+            if hash >> 48 == u64::from(leaf) && self.meta[slot as usize].kind.replicates() {
                 visit(Slot(slot), hash, self.value_hash(slot, hash));
             }
         });

@@ -60,6 +60,7 @@ fn walk(local: &mut Local, cursor: &Cursor) -> Vec<(u64, Option<u32>)> {
                 .expect("listed entries have something to send")
             {
                 Entry::Flow { flow, .. } => (KEY.of_key(&flow.key()), Some(flow.mark)),
+                Entry::Expectation { .. } => unreachable!("there are flows only"),
                 Entry::Tombstone { hash } => (hash, None),
             },
         );
@@ -368,6 +369,7 @@ proptest! {
                             Entry::Flow { flow, .. } => {
                                 told.insert(KEY.of_key(&flow.key()), Some(flow.mark))
                             }
+                            Entry::Expectation { .. } => unreachable!("there are flows only"),
                             Entry::Tombstone { hash } => told.insert(hash, None),
                         };
                         local.pass(&reader, slot);
@@ -399,6 +401,7 @@ proptest! {
         while let Some((slot, _)) = local.peek(&reader) {
             match local.entry(slot, 0).expect("something to send") {
                 Entry::Flow { flow, .. } => told.insert(KEY.of_key(&flow.key()), Some(flow.mark)),
+                Entry::Expectation { .. } => unreachable!("there are flows only"),
                 Entry::Tombstone { hash } => told.insert(hash, None),
             };
             local.pass(&reader, slot);

@@ -64,16 +64,14 @@ impl Local {
         self.tombstones.max > 0
     }
 
-    /// Adds a tombstone of a hash that a peer holds, unless a flow of that hash replicates, or the
+    /// Adds a tombstone of a hash that a peer holds, unless an entry of that hash replicates, or the
     /// peer will hear of such a tombstone anyway: it stands behind `read`, the version up to which
     /// the live cursor has read (rule D4). What other peers wait for they still wait for. True if
     /// it was added.
     pub fn bury_for(&mut self, hash: u64, peer: u8, read: u64) -> bool {
-        let is_flow = |slot: u32| {
-            self.meta[slot as usize].kind == Kind::Flow
-                && self.key.of_key(&self.flows[slot as usize].key()) == hash
-        };
-        if !self.can_bury() || self.index.find(&self.meta, hash, is_flow).is_some() {
+        let is_entry =
+            |slot: u32| self.meta[slot as usize].kind.replicates() && self.key_hash(slot) == hash;
+        if !self.can_bury() || self.index.find(&self.meta, hash, is_entry).is_some() {
             return false;
         }
         let meta = &self.meta;

@@ -114,6 +114,7 @@ fn standby() -> Status {
         cause: None,
         local: LocalStatus {
             flows: 17,
+            expectations: 0,
             tracked: 23,
             tombstones: 0,
         },
@@ -143,6 +144,7 @@ fn standby() -> Status {
             lag_records: 0,
             replica: ReplicaStatus {
                 flows: 12_345,
+                expectations: 0,
                 in_sync: true,
                 verified_age_ms: Some(400),
                 lag_ms: 3,
@@ -164,6 +166,7 @@ fn active_in_trouble() -> Status {
     status.cause = Some("the kernel's table is being read".into());
     status.local = LocalStatus {
         flows: 200_000,
+        expectations: 0,
         tracked: 210_000,
         tombstones: 1,
     };
@@ -193,6 +196,7 @@ fn active_in_trouble() -> Status {
         lag_records: 1_500,
         replica: ReplicaStatus {
             flows: 1,
+            expectations: 0,
             in_sync: false,
             verified_age_ms: Some(12_000_000),
             lag_ms: 0,
@@ -216,6 +220,7 @@ fn active_in_trouble() -> Status {
             reason: "the kernel's table is full".into(),
             flows: 3,
         }],
+        ..CommitStatus::default()
     });
     status
 }

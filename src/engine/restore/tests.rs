@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::engine::batch::Batches;
-use crate::flow::proto::TcpInfo;
+use crate::engine::orphans::Orphans;
+use crate::flow::proto::{SctpInfo, TcpInfo};
 use crate::flow::rare::HelperName;
 use crate::flow::{FlowEvent, Tuple};
 
@@ -29,6 +30,17 @@ fn tcp(state: u8) -> Flow {
         ..TcpInfo::default()
     });
     Flow { proto, ..flow(TCP) }
+}
+
+fn sctp(state: u8) -> Flow {
+    let proto = ProtoInfo::Sctp(SctpInfo {
+        state,
+        ..SctpInfo::default()
+    });
+    Flow {
+        proto,
+        ..flow(SCTP)
+    }
 }
 
 fn other(id: u32) -> Flow {
@@ -75,6 +87,7 @@ fn judge(step: Step, outcome: Option<Outcome>, is_answered: bool) -> Said {
         Verdict::WithoutHelper => panic!("there is no helper"),
         Verdict::Already => Said::Already,
         Verdict::Again(restore) => Said::Again(restore.step),
+        Verdict::Orphan(_) => panic!("it has no master"),
         Verdict::Failed(failure) => Said::Failed(failure),
     }
 }
@@ -247,7 +260,7 @@ fn an_unknown_helper_is_left_out_and_said() {
 }
 
 #[test]
-fn a_child_whose_master_has_ended_goes_without() {
+fn a_child_whose_master_is_not_there_can_go_without() {
     let rare = Rare {
         master: Some(flow(TCP).orig),
         ..Rare::default()
@@ -256,10 +269,38 @@ fn a_child_whose_master_has_ended_goes_without() {
         seq: 1,
         outcome: Outcome::Refused(libc::ENOENT),
     };
-    let Verdict::Again(restore) = restore_with(rare, Step::Create).judge(Some(answer), true) else {
-        panic!("it is tried without");
+    let restore = restore_with(rare, replace(other(5)));
+    let Verdict::Orphan(mut restore) = restore.judge(Some(answer), true) else {
+        panic!("it waits for its master");
     };
-    assert_eq!((restore.step, restore.rare.master), (Step::Create, None));
+    assert_eq!(
+        (restore.step, restore.rare.master),
+        (Step::Create, rare.master)
+    );
+    restore.leave_master();
+    assert_eq!(restore.rare.master, None);
+}
+
+#[test]
+fn orphans_are_tried_again_while_masters_are_found() {
+    let child = || {
+        let rare = Rare {
+            master: Some(flow(TCP).orig),
+            ..Rare::default()
+        };
+        restore_with(rare, Step::Create)
+    };
+    let mut orphans = Orphans::default();
+    let mut round = |refused: usize| {
+        (0..refused).for_each(|_| orphans.add(child()));
+        let tried: Vec<_> = orphans.take_round().collect();
+        assert!(orphans.is_empty());
+        let with_master = tried.iter().filter(|child| child.rare.master.is_some());
+        (with_master.count(), tried.len())
+    };
+    assert_eq!(round(3), (3, 3), "their masters may be there by now");
+    assert_eq!(round(2), (2, 2), "one found its own, and may be another's");
+    assert_eq!(round(2), (0, 2), "nobody found any");
 }
 
 #[test]
@@ -295,7 +336,12 @@ fn a_flow_gets_the_grace_but_no_more_than_its_kind_has() {
         (flow(UDP), 5, 30, "UDP without an answer"),
         (assured, 5, 120, "UDP stream"),
         (flow(ICMP), 5, 30, "echo"),
-        (flow(132), 5, GRACE, "anything else"),
+        (flow(UDPLITE), 5, 30, "UDP-Lite without an answer"),
+        (sctp(1), 5, 10, "SCTP CLOSED"),
+        (sctp(3), 1, 3, "SCTP COOKIE_ECHOED"),
+        (sctp(4), 5, GRACE, "the grace"),
+        (sctp(8), 5, 30, "SCTP HEARTBEAT_SENT"),
+        (flow(50), 5, GRACE, "anything else"),
         (flow(GRE), 5, GRE_TIMEOUT, "packets do not refresh it"),
         (flow(GRE), 9_000, 9_000, "what is left"),
     ];

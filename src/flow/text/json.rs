@@ -80,7 +80,7 @@ pub struct TupleJson {
 }
 
 impl TupleJson {
-    fn new(tuple: &Tuple) -> Self {
+    pub(super) fn new(tuple: &Tuple) -> Self {
         Self {
             src: Address(tuple.src_ip()).to_string(),
             dst: Address(tuple.dst_ip()).to_string(),
@@ -99,6 +99,16 @@ pub struct MasterJson {
     /// Its original direction.
     #[serde(flatten)]
     pub tuple: TupleJson,
+}
+
+impl MasterJson {
+    pub(super) fn new(master: &Tuple) -> Self {
+        Self {
+            protocol: protocol_name(master.protocol),
+            protocol_number: master.protocol,
+            tuple: TupleJson::new(master),
+        }
+    }
 }
 
 /// Window scales and `IP_CT_TCP_FLAG_*` bits.
@@ -224,11 +234,7 @@ impl FlowJson {
                 its: proxy.its,
                 tsoff: proxy.tsoff,
             }),
-            master: rare.master.map(|master| MasterJson {
-                protocol: protocol_name(master.protocol),
-                protocol_number: master.protocol,
-                tuple: TupleJson::new(&master),
-            }),
+            master: rare.master.map(|master| MasterJson::new(&master)),
         }
     }
 }

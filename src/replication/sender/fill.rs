@@ -9,7 +9,8 @@ use crate::flow::Rare;
 use crate::replication::ring::Carried;
 use crate::rules::{Rule, holds};
 use crate::wire::{
-    Header, Kind, MARKER_RECORD_BYTES_MAX, Marker, emit_flow, emit_marker, emit_tombstone,
+    Header, Kind, MARKER_RECORD_BYTES_MAX, Marker, emit_expectation, emit_flow, emit_marker,
+    emit_tombstone,
 };
 
 /// A marker is due this long after the last at the latest.
@@ -140,7 +141,7 @@ impl Sender {
     fn fill_live(&mut self, local: &mut Local, page: &mut Page<'_>) {
         while let Some((slot, version)) = local.peek(&self.live) {
             let entry = page.entry(local, slot);
-            let is_told = matches!(entry, Entry::Flow { .. }) || holds(Rule::E4);
+            let is_told = !matches!(entry, Entry::Tombstone { .. }) || holds(Rule::E4);
             if is_told && !page.put(slot, entry) {
                 return;
             }
@@ -164,7 +165,7 @@ impl Sender {
                 break;
             }
             let entry = page.entry(local, slot);
-            if matches!(entry, Entry::Flow { .. }) && !page.put(slot, entry) {
+            if !matches!(entry, Entry::Tombstone { .. }) && !page.put(slot, entry) {
                 return;
             }
             local.pass(&backfill.cursor, slot);
@@ -198,6 +199,9 @@ impl Page<'_> {
         match entry {
             Entry::Flow { flow, rare, age } => {
                 emit_flow(self.out, flow, rare.unwrap_or(&NO_RARE), age);
+            }
+            Entry::Expectation { expectation, age } => {
+                emit_expectation(self.out, expectation, age);
             }
             Entry::Tombstone { hash } => emit_tombstone(self.out, hash),
         }

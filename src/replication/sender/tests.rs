@@ -110,6 +110,7 @@ impl Active {
         let (header, body) = Header::parse(&out).expect("well-formed");
         let what = Records::new(body).map(|record| match record.expect("well-formed") {
             Record::Flow { flow, .. } => F(flow.orig.src_id),
+            Record::Expectation { .. } => unreachable!("there are flows only"),
             Record::Tombstone { .. } => End,
             Record::Marker(marker) => What::Marker {
                 since: marker.since,

@@ -22,6 +22,10 @@ use socket2::SockRef;
 use super::namespace::Namespace;
 use super::topology::Node;
 use super::{Context as _, Result, bail, ensure};
+#[allow(
+    unused_imports,
+    reason = "not every target that has the harness serves files"
+)]
 pub(crate) use server::FtpServer;
 
 /// Port of the control connection.
@@ -172,6 +176,13 @@ impl FtpClient {
         Ok(listener)
     }
 
+    /// Begins to fetch a file over a data connection that the server opens to a listener that was
+    /// announced.
+    pub(crate) fn get_announced(&mut self, listener: &TcpListener, file: File) -> Result<Transfer> {
+        self.begin(Direction::Get, file)?;
+        Transfer::start(Direction::Get, file, accept(listener)?)
+    }
+
     /// Asks the server for a listener without using it; yields where it is.
     pub(crate) fn ask_passive(&mut self) -> Result<SocketAddr> {
         let server = self.control.get_ref().peer_addr()?;
@@ -198,9 +209,7 @@ impl FtpClient {
     ) -> Result<Transfer> {
         let listener = self.announce(namespace)?;
         self.begin(direction, file)?;
-        let (data, _) = listener.accept().context("the server's data connection")?;
-        set_patience(&data)?;
-        Transfer::start(direction, file, data)
+        Transfer::start(direction, file, accept(&listener)?)
     }
 
     fn begin(&mut self, direction: Direction, file: File) -> Result<()> {
@@ -358,6 +367,12 @@ fn connect(address: SocketAddr) -> Result<TcpStream> {
         .with_context(|| format!("connecting to {address}"))?;
     set_patience(&stream)?;
     Ok(stream)
+}
+
+fn accept(listener: &TcpListener) -> Result<TcpStream> {
+    let (data, _) = listener.accept().context("the server's data connection")?;
+    set_patience(&data)?;
+    Ok(data)
 }
 
 /// A listener at a port of the kernel's choice, which does not wait for ever either.

@@ -6,11 +6,16 @@ use std::collections::BTreeMap;
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket, SocketAddr};
 
+use ctsyncd::ctnetlink::decode_listed;
+use ctsyncd::flow::FlowEvent;
+
 use super::namespace::Namespace;
 use super::{Context as _, Result, bail, ensure};
 
 /// `NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_GET`.
 const CT_GET: u16 = 0x101;
+/// `NFNL_SUBSYS_CTNETLINK_EXP << 8 | IPCTNL_MSG_EXP_GET`.
+const EXP_GET: u16 = 0x201;
 /// `NLM_F_REQUEST | NLM_F_DUMP`.
 const DUMP: u16 = 0x301;
 const NLMSG_ERROR: u16 = 2;
@@ -46,6 +51,12 @@ pub(crate) mod cta {
     pub(crate) const TCP_FLAGS_REPLY: u16 = 5;
 }
 
+/// Attribute numbers of expectations, `enum ctattr_expect`.
+pub(crate) mod expect {
+    pub(crate) const TIMEOUT: u16 = 4;
+    pub(crate) const ID: u16 = 5;
+}
+
 /// One entry: the path of each attribute through the nests, and its bytes.
 pub(crate) type Attributes = BTreeMap<Vec<u16>, Vec<u8>>;
 
@@ -53,7 +64,7 @@ pub(crate) type Attributes = BTreeMap<Vec<u16>, Vec<u8>>;
 pub(crate) fn entries(namespace: &Namespace) -> Result<BTreeMap<Vec<u8>, Attributes>> {
     namespace.with(|| {
         let mut table = BTreeMap::new();
-        for message in dump()? {
+        for message in dump(CT_GET)? {
             let mut entry = Attributes::new();
             flatten(&message[HEADERS..], &mut Vec::new(), &mut entry)?;
             let key = entry
@@ -67,12 +78,38 @@ pub(crate) fn entries(namespace: &Namespace) -> Result<BTreeMap<Vec<u8>, Attribu
     })
 }
 
-fn dump() -> Result<Vec<Vec<u8>>> {
+/// All entries of a namespace, decoded.
+pub(crate) fn flows(namespace: &Namespace) -> Result<Vec<FlowEvent>> {
+    namespace.with(|| {
+        let decode = |message: Vec<u8>| {
+            let mut event = FlowEvent::default();
+            decode_listed(&message, &mut event).context("decoding an entry")?;
+            Ok(event)
+        };
+        dump(CT_GET)?.into_iter().map(decode).collect()
+    })
+}
+
+/// All expectations of a namespace, in the order of their attributes.
+pub(crate) fn expectations(namespace: &Namespace) -> Result<Vec<Attributes>> {
+    namespace.with(|| {
+        let mut table = Vec::new();
+        for message in dump(EXP_GET)? {
+            let mut entry = Attributes::new();
+            flatten(&message[HEADERS..], &mut Vec::new(), &mut entry)?;
+            table.push(entry);
+        }
+        table.sort();
+        Ok(table)
+    })
+}
+
+fn dump(kind: u16) -> Result<Vec<Vec<u8>>> {
     let mut socket = Socket::new(NETLINK_NETFILTER)?;
     socket.bind_auto()?;
     let mut request = Vec::with_capacity(HEADERS);
     request.extend_from_slice(&u32::try_from(HEADERS)?.to_ne_bytes());
-    request.extend_from_slice(&CT_GET.to_ne_bytes());
+    request.extend_from_slice(&kind.to_ne_bytes());
     request.extend_from_slice(&DUMP.to_ne_bytes());
     request.extend_from_slice(&[0; 12]);
     socket.send_to(&request, &SocketAddr::new(0, 0), 0)?;

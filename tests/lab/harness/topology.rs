@@ -298,6 +298,15 @@ impl Lab {
         self.switch.ip(&format!("link set {bridge} {state}"))
     }
 
+    /// Puts a queue (arguments of `tc qdisc`) on the cable to `client` or `server`, in the direction
+    /// to it.
+    pub(crate) fn queue(&self, port: &str, qdisc: &str) -> Result<()> {
+        let mut arguments = vec!["qdisc", "add", "dev", port, "root"];
+        arguments.extend(qdisc.split(' '));
+        self.switch.output("tc", &arguments)?;
+        Ok(())
+    }
+
     fn cables(&self, node: &Node, segments: &[(&str, &str)], state: &str) -> Result<()> {
         let lines: String = segments
             .iter()

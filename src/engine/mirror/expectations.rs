@@ -1,0 +1,206 @@
+//! The mirror's part about expectations, and the reads that they are the cue for.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use super::super::reads::Read;
+use super::Mirror;
+use crate::cache::local::{Applied, Master};
+use crate::cache::{HashKey, Secs};
+use crate::ctnetlink::request::{Answer, KernelRequest};
+use crate::flow::{EventKind, ExpectationEvent, ExpectationKey, FlowEvent, Present, Status};
+use crate::rules::{Rule, holds};
+
+/// Expectations that wait for their master to be told; beyond that the oldest goes, and the next
+/// listing finds it.
+const ORPHANS_MAX: usize = 64;
+
+/// Expectations that were told before their masters: a helper looks at the first packet of a flow
+/// before the kernel takes the flow into its table.
+#[derive(Debug, Default)]
+pub(super) struct Orphans(VecDeque<ExpectationEvent>);
+
+impl Orphans {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    fn push(&mut self, event: &ExpectationEvent) {
+        if self.0.len() >= ORPHANS_MAX {
+            self.0.pop_front();
+        }
+        self.0.push_back(*event);
+    }
+
+    fn forget(&mut self, ended: &ExpectationEvent) {
+        let is_it = |event: &ExpectationEvent| {
+            let (held, ended) = (&event.expectation, &ended.expectation);
+            (held.tuple, held.master, held.id) == (ended.tuple, ended.master, ended.id)
+        };
+        self.0.retain(|event| !is_it(event));
+    }
+}
+
+impl Mirror {
+    /// An event about an expectation. True if the peers must hear of something.
+    pub(in crate::engine) fn on_expectation(
+        &mut self,
+        now: Instant,
+        secs: Secs,
+        event: &ExpectationEvent,
+        listeners: u8,
+    ) -> bool {
+        self.counters.events += 1;
+        self.counters.expectation_events += 1;
+        if event.port_id != 0 && event.port_id == self.own_port_id {
+            self.counters.echoes += 1;
+        }
+        if event.kind == EventKind::Destroy {
+            self.orphans.forget(event);
+            if self.listing_runs() && holds(Rule::ListingEnds) {
+                self.remember_end(end_hash(self.local.hash_key(), event));
+            }
+            let at = self.circumstances(secs, listeners);
+            let applied = self.local.unexpect(event, at);
+            return self.judge(applied);
+        }
+        if event.port_id == 0
+            && let Master::Known(slot) = self.local.master(&event.expectation.master)
+            && let Some(flow) = self.local.flow(slot)
+        {
+            self.reads.want(now, flow);
+        }
+        self.expect(secs, event, listeners)
+    }
+
+    /// Part of the running listing.
+    pub(in crate::engine) fn on_listed_expectations(
+        &mut self,
+        secs: Secs,
+        listed: &[ExpectationEvent],
+        listeners: u8,
+    ) -> bool {
+        let mut has_changed = false;
+        if self.listing_runs() {
+            for event in listed {
+                let hash = end_hash(self.local.hash_key(), event);
+                if self.gone.find(hash, |&gone| gone == hash).is_none() {
+                    has_changed |= self.expect(secs, event, listeners);
+                }
+            }
+        }
+        has_changed
+    }
+
+    /// A flow with a helper was told: expectations may have waited for it.
+    pub(super) fn adopt(&mut self, secs: Secs, event: &FlowEvent, listeners: u8) -> bool {
+        let mut has_changed = false;
+        for _ in 0..self.orphans.0.len() {
+            let Some(orphan) = self.orphans.0.pop_front() else {
+                break;
+            };
+            if orphan.expectation.master == event.flow.orig {
+                has_changed |= self.expect(secs, &orphan, listeners);
+            } else {
+                self.orphans.0.push_back(orphan);
+            }
+        }
+        has_changed
+    }
+
+    fn expect(&mut self, secs: Secs, event: &ExpectationEvent, listeners: u8) -> bool {
+        let at = self.circumstances(secs, listeners);
+        let applied = match self.local.master(&event.expectation.master) {
+            Master::Known(slot) => self.local.expect(event, slot, at),
+            Master::Unknown => {
+                self.counters.expectations_without_master += 1;
+                if event.kind == EventKind::New {
+                    self.orphans.push(event);
+                }
+                Applied::Same
+            }
+            Master::Ambiguous => {
+                self.counters.expectations_ambiguous += 1;
+                Applied::Same
+            }
+        };
+        self.judge(applied)
+    }
+
+    /// Flows that were to be read and found no place.
+    pub(in crate::engine) fn reads_left_out(&self) -> u64 {
+        self.reads.left_out
+    }
+
+    /// When flows are to be read.
+    pub(in crate::engine) fn read_due(&self) -> Option<Instant> {
+        self.reads.poll_timeout()
+    }
+
+    /// Writes a batch of reads that are due.
+    pub(in crate::engine) fn next_read(
+        &mut self,
+        now: Instant,
+        next_seq: &mut u32,
+        out: &mut Vec<u8>,
+    ) -> Option<KernelRequest> {
+        self.reads.next_batch(now, next_seq, out)
+    }
+
+    /// A batch was carried out, perhaps one of reads. Of a flow that was read only the sequence
+    /// adjustments count: events that are still on their way tell everything else, in order.
+    pub(in crate::engine) fn on_read(
+        &mut self,
+        secs: Secs,
+        last_seq: u32,
+        answers: Vec<Answer>,
+        listeners: u8,
+    ) -> Read {
+        let at = self.circumstances(secs, listeners);
+        let Self {
+            local,
+            policy,
+            reads,
+            counters,
+            ..
+        } = self;
+        let mut has_changed = false;
+        let done = reads.on_done(last_seq, answers, |key, found| {
+            counters.reads += 1;
+            let held = local.find(key).and_then(|slot| local.flow(slot));
+            let Some(&(mut flow)) = held.filter(|held| held.reply == found.flow.reply) else {
+                return;
+            };
+            flow.status.0 |= found.flow.status.0 & Status::SEQ_ADJUST;
+            let told = FlowEvent {
+                kind: EventKind::Update,
+                present: Present(Present::SEQADJ | Present::STATUS),
+                port_id: 0,
+                flow,
+                rare: found.rare,
+            };
+            let applied = local.apply(&told, at, |flow, age| policy.replicates(flow, age).is_ok());
+            has_changed |= applied == Applied::Changed;
+        });
+        match done {
+            Err(answers) => Read::NotOurs(answers),
+            Ok(()) if has_changed => Read::Changed,
+            Ok(()) => Read::Same,
+        }
+    }
+}
+
+/// What tells the end of an expectation apart from others, in the same hashes as those of flows.
+/// Its master may not be known yet, and with it its zone, so the id stands in for that.
+fn end_hash(key: HashKey, event: &ExpectationEvent) -> u64 {
+    let without_zone = ExpectationKey {
+        tuple: event.expectation.tuple,
+        zone: 0,
+    };
+    key.of_expectation_key(&without_zone)
+        .wrapping_add(u64::from(event.expectation.id))
+}
