@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 
 use ctsyncd::config::settings::{
-    Addressing, CacheSettings, CommitSettings, ControlSettings, KernelSettings, LinkSettings,
-    LogFormat, LogLevel, LogSettings, NodeSettings, Security, Settings,
+    Addressing, CacheSettings, CommitSettings, ControlSettings, GateSettings, KeepalivedSettings,
+    KernelSettings, LinkSettings, LogFormat, LogLevel, LogSettings, NodeSettings, Security,
+    Settings,
 };
 use ctsyncd::config::{self, sections};
 use ctsyncd::flow::filter::{Exclusion, Filters, LocalAddresses, MarkMatch, Networks, Policy};
@@ -164,6 +165,11 @@ tombstones_max = 500
 [commit]
 grace = "90s"
 tcp_liberal = false
+[gate]
+interfaces = ["eth0", "eth1"]
+allow = ["203.0.113.0/24", "2001:db8::7"]
+timeout = "4s"
+open_after = "1500ms"
 [log]
 level = "debug"
 format = "json"
@@ -182,6 +188,7 @@ format = "json"
             key_file: PathBuf::from("/etc/fw.key"),
             other_key_file: Some(PathBuf::from("/etc/fw-old.key")),
         },
+        keepalived: KeepalivedSettings::default(),
         links: vec![
             LinkSettings {
                 interface: "eth2".to_owned(),
@@ -246,6 +253,15 @@ format = "json"
             grace: std::time::Duration::from_secs(90),
             tcp_liberal: false,
         },
+        gate: Some(GateSettings {
+            interfaces: vec!["eth0".into(), "eth1".into()],
+            allow: vec![
+                "203.0.113.0/24".parse().expect("a network"),
+                "2001:db8::7/128".parse().expect("a network"),
+            ],
+            timeout: std::time::Duration::from_secs(4),
+            open_after: std::time::Duration::from_millis(1500),
+        }),
         log: LogSettings {
             level: LogLevel::Debug,
             format: LogFormat::Json,
@@ -365,6 +381,12 @@ multicast = \"225.0.0.50:3780\"
 ";
 
 /// What `MINIMAL` means: the defaults, and the one link.
+#[test]
+fn gate_that_stands_nowhere_is_none() {
+    let settings = parse(&format!("{MINIMAL}[gate]\ninterfaces = []\n"));
+    assert_eq!(settings.gate, None);
+}
+
 fn minimal() -> Settings {
     Settings {
         node: NodeSettings {
@@ -374,6 +396,7 @@ fn minimal() -> Settings {
             socket: PathBuf::from("/run/ctsyncd/control.sock"),
         },
         security: Security::Insecure,
+        keepalived: KeepalivedSettings::default(),
         links: vec![LinkSettings {
             interface: "eth2".to_owned(),
             addressing: Addressing::Multicast {
@@ -386,6 +409,7 @@ fn minimal() -> Settings {
         cache: CacheSettings::default(),
         policy: Policy::default(),
         commit: CommitSettings::default(),
+        gate: None,
         log: LogSettings::default(),
     }
 }

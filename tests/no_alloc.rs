@@ -87,6 +87,7 @@ impl Node {
             keyring,
             role: Role::Standby,
             term: 0,
+            masters: Vec::new(),
         };
         Self {
             engine: Engine::new(settings, now),

@@ -24,9 +24,9 @@ use ctsyncd::flow::{Expectation, Flow, ProtoInfo, Rare, Status, Tuple, Zone, Zon
 use ctsyncd::wire::reconcile::list_entry;
 use ctsyncd::wire::seal::{ClusterKey, SealKey};
 use ctsyncd::wire::{
-    Ack, AckBitmap, Epoch, Frame, Frames, Greeting, Header, Hello, Identity, Kind, Level, List,
-    ListQuestion, Marker, Name, Outcome, Ping, Record, Records, Sums, SumsQuestion, Verdict,
-    emit_expectation, emit_flow, emit_marker, emit_tombstone,
+    Ack, AckBitmap, Claims, Epoch, Frame, Frames, Greeting, Header, Hello, Identity, Kind, Level,
+    List, ListQuestion, Marker, Name, Outcome, Ping, Record, Records, Sums, SumsQuestion, Verdict,
+    claim_of, emit_expectation, emit_flow, emit_marker, emit_tombstone,
 };
 
 /// What the body of a datagram holds.
@@ -213,6 +213,8 @@ fn sessions() -> Vec<Golden> {
         role: 2,
         term: 3,
         flows: 70_001,
+        ready: true,
+        claims: Claims::of([claim_of("INSTANCE", "VI_1"), claim_of("GROUP", "G")]),
     };
     let mut full = quiet;
     let mut words = [u64::MAX; 64];

@@ -149,6 +149,7 @@ impl Node {
             }),
             role: Role::Standby,
             term: 0,
+            masters: Vec::new(),
         };
         Self {
             engine: Engine::new(settings, now),

@@ -19,6 +19,7 @@ use crate::observe::log::Destination;
 mod check_config;
 mod commit;
 mod dump;
+mod history;
 mod keygen;
 mod notify;
 mod outcome;
@@ -26,6 +27,7 @@ mod progress;
 mod run;
 mod stats;
 mod status;
+mod switchover;
 mod text;
 
 /// Where the configuration is, if nobody says.
@@ -142,6 +144,8 @@ enum Command {
     Promote(commit::PromoteArgs),
     /// Become standby
     Demote,
+    /// Hand over to a peer that is ready, through keepalived's track file; lose nothing
+    Switchover(switchover::SwitchoverArgs),
     /// Do what keepalived's notify line means: MASTER promotes, everything else demotes
     Notify(notify::NotifyArgs),
     /// Forget flows
@@ -158,6 +162,8 @@ enum Command {
     },
     /// List flows in the form of `conntrack -L`
     Dump(dump::DumpArgs),
+    /// Show every promotion and demotion, and how long each took
+    History(history::HistoryArgs),
     /// Show every counter
     Stats {
         /// As one JSON object
@@ -199,6 +205,8 @@ impl Invocation {
             Command::Commit(args) => args.execute(place, out),
             Command::Promote(args) => args.execute(place, out),
             Command::Demote => outcome::execute("demote", &Request::Demote, false, place, out),
+            Command::Switchover(args) => switchover::execute(&args, &mut place.connect()?, out),
+            Command::History(args) => history::execute(&args, &mut place.connect()?, out),
             Command::Notify(args) => {
                 outcome::execute("notify", &args.into_request(), false, place, out)
             }

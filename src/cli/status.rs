@@ -7,13 +7,15 @@ use clap::Args;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::history::{moment, steps};
 use super::outcome::{commit_lines, role_word};
 use super::text::{self, Colour, Tone, counted, grouped, span};
 use super::{CliError, Exit, progress};
 use crate::control::client::Client;
 use crate::control::message::Request;
 use crate::engine::status::{
-    CommitStatus, PathState, PeerState, PeerStatus, ReplicaStatus, Role, Status, StrangerStatus,
+    CommitStatus, GateState, GateStatus, PastTransition, PathState, PeerState, PeerStatus,
+    ReplicaStatus, Role, Status, StrangerStatus,
 };
 
 #[derive(Debug, Args)]
@@ -37,7 +39,9 @@ pub(super) fn execute(
         // As it came: a daemon of another version may say more than we know of, or less.
         text::write_json(&value, out)?;
         let ready = value.get("ready").and_then(Value::as_bool) == Some(true);
-        return Ok(verdict(args.check, ready));
+        let splits = value.get("split_brain").and_then(Value::as_array);
+        let is_split = splits.is_some_and(|splits| !splits.is_empty());
+        return Ok(verdict(args.check, ready && !is_split));
     }
     let status = Status::deserialize(&value).map_err(CliError::Answer)?;
     if args.check {
@@ -45,7 +49,10 @@ pub(super) fn execute(
     } else {
         write!(out, "{}", render(&status, colour))?;
     }
-    Ok(verdict(args.check, status.ready))
+    Ok(verdict(
+        args.check,
+        status.ready && status.split_brain.is_empty(),
+    ))
 }
 
 /// Only a check fails for what it finds.
@@ -59,6 +66,9 @@ fn verdict(check: bool, ready: bool) -> Exit {
 
 fn check_line(status: &Status) -> String {
     let ready = match (status.ready, &status.cause) {
+        _ if !status.split_brain.is_empty() => {
+            format!("split brain: {}", status.split_brain[0].cause)
+        }
         (true, _) => "ready".to_owned(),
         (false, Some(cause)) => format!("not ready: {cause}"),
         (false, None) => "not ready".to_owned(),
@@ -71,6 +81,11 @@ fn render(status: &Status, colour: Colour) -> String {
     if status.insecure {
         let word = colour.paint(Tone::Bad, "INSECURE");
         text += &format!("{word}: the links are neither encrypted nor authenticated\n");
+    }
+    for split in &status.split_brain {
+        let word = colour.paint(Tone::Bad, "SPLIT BRAIN");
+        let since = span(split.since_ms);
+        text += &format!("{word} for {since}: {}\n", split.cause);
     }
     text.push('\n');
     text += &own_lines(status, colour);
@@ -87,10 +102,16 @@ fn render(status: &Status, colour: Colour) -> String {
         }
         text.push('\n');
     }
+    if let Some(gate) = &status.gate {
+        text += &gate_line(gate, colour);
+    }
     text += &match &status.commit {
         Some(commit) => commit_block(commit),
         None => "commit  none since the daemon started\n".to_owned(),
     };
+    if let Some(last) = &status.last_promotion {
+        text += &last_promotion_line(last);
+    }
     text.push('\n');
     if status.peers.is_empty() {
         let nobody = colour.paint(Tone::Bad, "no peer");
@@ -152,6 +173,20 @@ fn own_lines(status: &Status, colour: Colour) -> String {
     text
 }
 
+fn gate_line(gate: &GateStatus, colour: Colour) -> String {
+    let since = span(gate.since_ms);
+    let state = match gate.state {
+        GateState::Open => format!("open for {since}"),
+        GateState::Closed => format!("closed for {since}"),
+        GateState::Unavailable => {
+            let word = colour.paint(Tone::Bad, "NOT THERE");
+            format!("{word} for {since}, everything passes")
+        }
+    };
+    let dropped = counted(gate.dropped, "packet", "packets");
+    format!("gate    {state}: {}; {dropped} dropped\n", gate.why)
+}
+
 fn commit_block(commit: &CommitStatus) -> String {
     let lines = commit_lines(commit, grouped).replace("\n  ", "\n          ");
     if commit.running {
@@ -159,6 +194,17 @@ fn commit_block(commit: &CommitStatus) -> String {
     } else {
         format!("commit  {lines}")
     }
+}
+
+fn last_promotion_line(last: &PastTransition) -> String {
+    let transition = &last.transition;
+    format!(
+        "promoted {}, term {}, by {}; {}\n",
+        moment(last.at_ms),
+        transition.term,
+        transition.trigger,
+        steps(transition).unwrap_or_default()
+    )
 }
 
 fn peer_block(peer: &PeerStatus, colour: Colour) -> String {

@@ -25,6 +25,8 @@ pub(super) struct File {
     pub(super) kernel: Given<Kernel>,
     pub(super) cache: Given<Cache>,
     pub(super) commit: Given<Commit>,
+    pub(super) keepalived: Given<Keepalived>,
+    pub(super) gate: Given<Gate>,
     pub(super) log: Given<Log>,
 }
 
@@ -109,6 +111,25 @@ pub(super) struct Cache {
 pub(super) struct Commit {
     pub(super) grace: Given<Period>,
     pub(super) tcp_liberal: Given<bool>,
+}
+
+/// `[keepalived]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Keepalived {
+    pub(super) notify_fifo: Given<String>,
+    pub(super) track_file: Given<String>,
+    pub(super) unready_priority: Given<i64>,
+}
+
+/// `[gate]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Gate {
+    pub(super) interfaces: Given<Vec<Spanned<String>>>,
+    pub(super) allow: Given<Vec<Spanned<String>>>,
+    pub(super) timeout: Given<Period>,
+    pub(super) open_after: Given<Period>,
 }
 
 /// `[log]`

@@ -31,7 +31,7 @@ impl Section {
 
 /// All sections, in the order in which the documentation has them.
 #[must_use]
-pub fn sections() -> [Section; 10] {
+pub fn sections() -> [Section; 12] {
     let once = |name, options| Section {
         name,
         repeats: false,
@@ -51,6 +51,8 @@ pub fn sections() -> [Section; 10] {
         once("kernel", fields_of::<file::Kernel>()),
         once("cache", fields_of::<file::Cache>()),
         once("commit", fields_of::<file::Commit>()),
+        once("keepalived", fields_of::<file::Keepalived>()),
+        once("gate", fields_of::<file::Gate>()),
         once("log", fields_of::<file::Log>()),
     ]
 }

@@ -44,6 +44,24 @@ pub(super) fn settle(given: &[Spanned<Link>], check: &mut Check<'_>) -> Vec<Link
     settled
 }
 
+/// The name of an interface, there or not.
+pub(super) fn interface_name(given: &Spanned<String>, check: &mut Check<'_>) -> Option<String> {
+    let name = given.get_ref();
+    let fits = (1..=INTERFACE_LEN_MAX).contains(&name.len())
+        && name != "."
+        && name != ".."
+        && !name
+            .chars()
+            .any(|char| char == '/' || char == ':' || char.is_whitespace() || char == '\0');
+    if !fits {
+        let message = format!("{name:?} cannot be the name of an interface");
+        let help = "`ip link` lists them; a name has at most 15 bytes";
+        check.report.error_help(given.span(), message, help);
+        return None;
+    }
+    Some(name.clone())
+}
+
 /// True if two links would hear the same datagrams. One group on two interfaces is two links: the
 /// sockets are bound to their interfaces.
 fn share_an_address(one: &LinkSettings, other: &LinkSettings) -> bool {
@@ -94,20 +112,7 @@ impl OneLink<'_, '_> {
             );
             return None;
         };
-        let name = given.get_ref();
-        let fits = (1..=INTERFACE_LEN_MAX).contains(&name.len())
-            && name != "."
-            && name != ".."
-            && !name
-                .chars()
-                .any(|char| char == '/' || char == ':' || char.is_whitespace() || char == '\0');
-        if !fits {
-            let message = format!("{name:?} cannot be the name of an interface");
-            let help = "`ip link` lists them; a name has at most 15 bytes";
-            self.check.report.error_help(given.span(), message, help);
-            return None;
-        }
-        Some(name.clone())
+        interface_name(given, self.check)
     }
 
     fn addressing(&mut self) -> Option<(Addressing, Place)> {

@@ -8,6 +8,8 @@
 mod diagnostic;
 mod document;
 mod file;
+mod gate;
+mod keepalived;
 mod keys;
 mod links;
 mod replicate;

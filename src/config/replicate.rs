@@ -125,7 +125,7 @@ fn networks(option: &str, given: &[Spanned<String>], check: &mut Check<'_>) -> N
 
 /// A network or a single address; the reason and the advice if it is neither. The crate's own
 /// message is the same for every mistake.
-fn network(text: &str) -> Result<IpNet, (String, String)> {
+pub(super) fn network(text: &str) -> Result<IpNet, (String, String)> {
     const EXAMPLES: &str = "write for example \"10.0.0.0/8\", \"2001:db8::/32\" or \"192.0.2.1\"";
     if let Ok(address) = text.parse::<IpAddr>() {
         return Ok(IpNet::from(address));

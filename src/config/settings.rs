@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use crate::flow::filter::Policy;
 
 /// Where the control socket is when nobody says otherwise; the unit's `RuntimeDirectory`.
@@ -35,6 +37,10 @@ pub struct Settings {
     pub policy: Policy,
     /// `[commit]`
     pub commit: CommitSettings,
+    /// `[keepalived]`
+    pub keepalived: KeepalivedSettings,
+    /// `[gate]`; none: no gate.
+    pub gate: Option<GateSettings>,
     /// `[log]`
     pub log: LogSettings,
 }
@@ -105,6 +111,17 @@ pub enum Addressing {
     },
 }
 
+impl Addressing {
+    /// Port that datagrams of the peers come in at.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        match self {
+            Self::Multicast { group } => group.port(),
+            Self::Unicast { bind, .. } => bind.port(),
+        }
+    }
+}
+
 /// `[kernel]`
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct KernelSettings {
@@ -171,6 +188,48 @@ impl Default for CommitSettings {
             tcp_liberal: true,
         }
     }
+}
+
+/// `[keepalived]`
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct KeepalivedSettings {
+    /// FIFO to which keepalived writes its changes of state.
+    pub notify_fifo: Option<PathBuf>,
+    /// File that keepalived tracks: what its priority is to be changed by.
+    pub track_file: Option<PathBuf>,
+    /// How much less priority a standby has that is not ready; 1 to 253.
+    pub unready_priority: u8,
+}
+
+impl Default for KeepalivedSettings {
+    fn default() -> Self {
+        Self {
+            notify_fifo: None,
+            track_file: None,
+            // The step between the priorities in the example: below any node that is ready.
+            unready_priority: 50,
+        }
+    }
+}
+
+/// `[gate]`: forwarded traffic is dropped while this node must not carry any.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GateSettings {
+    /// Interfaces that carry forwarded traffic, at least one.
+    pub interfaces: Vec<String>,
+    /// Sources whose packets always pass.
+    pub allow: Vec<IpNet>,
+    /// The gate opens this long after the daemon has died.
+    pub timeout: Duration,
+    /// It opens this long after a promotion began, whatever the commit does.
+    pub open_after: Duration,
+}
+
+impl GateSettings {
+    /// Two seconds: longer than a busy machine keeps a thread waiting, shorter than people wait.
+    pub const TIMEOUT: Duration = Duration::from_secs(2);
+    /// A million flows take less.
+    pub const OPEN_AFTER: Duration = Duration::from_secs(10);
 }
 
 /// `[log]`

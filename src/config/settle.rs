@@ -16,7 +16,7 @@ use super::settings::{
     LogSettings, NODE_NAME_LEN_MAX, NodeSettings, SOCKET_DEFAULT, Security, Settings,
 };
 use super::units::{Period, Size};
-use super::{links, replicate};
+use super::{gate, keepalived, links, replicate};
 
 /// Longest path of a Unix socket: `sun_path` is 108 bytes with the closing zero, unix(7).
 const SOCKET_PATH_LEN_MAX: usize = 107;
@@ -32,7 +32,7 @@ const TOMBSTONES_MIN: i64 = 256;
 /// Less than a second kills what the failover was for; a day is longer than any failover.
 const GRACE: RangeInclusive<Period> = secs(1)..=secs(86_400);
 
-const fn secs(secs: u64) -> Period {
+pub(super) const fn secs(secs: u64) -> Period {
     Period(Duration::from_secs(secs))
 }
 
@@ -69,6 +69,8 @@ pub(super) fn settle(
     let kernel = check.kernel(file.kernel.as_ref());
     let cache = check.cache(file.cache.as_ref());
     let commit = check.commit(file.commit.as_ref());
+    let keepalived = keepalived::settle(file.keepalived.as_ref(), &mut check);
+    let gate = gate::settle(file, &mut check);
     let log = check.log(file.log.as_ref());
     Some(Settings {
         node: node?,
@@ -79,6 +81,8 @@ pub(super) fn settle(
         cache,
         policy,
         commit,
+        keepalived,
+        gate,
         log,
     })
 }

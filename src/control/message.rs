@@ -39,6 +39,14 @@ pub enum Request {
         /// Priority, if keepalived gave one.
         priority: Option<u16>,
     },
+    /// Hand over to a peer through keepalived. Yields `engine::Switchover`.
+    Switchover {
+        /// How long it may take, in milliseconds.
+        timeout_ms: u64,
+    },
+    /// The timeline. Yields `entries`, each an `engine::status::PastTransition`, oldest first, and
+    /// `skipped`, how many could not be read.
+    History,
     /// Forget flows. Yields `flows`, how many.
     Flush {
         /// Which.

@@ -1,29 +1,51 @@
 //! Requests of control clients: asked of the engine, answered in JSON.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 
 use super::driver::{Answer, Asker};
+use super::fifo::FifoCounters;
+use super::history::History;
 use crate::control::message::{DumpFormat, DumpTable, FlushWhat, Request, Response, ResyncWhat};
 use crate::control::server::Call;
-use crate::engine::{Command, FlowsFrom, JobResult, Reply};
+use crate::engine::{Command, FlowsFrom, InstanceState, JobResult, Reply, Via};
 use crate::flow::text::{ExpectationJson, FlowJson, write_expectation, write_line};
 use crate::flow::{Expectation, Flow, Rare};
 
 /// Slots of a table that the engine looks at for one piece of a listing: well under a millisecond.
 const SLOTS_PER_PIECE: u32 = 1_024;
 
+/// What answers are made of.
+#[derive(Clone, Debug)]
+pub(super) struct Desk {
+    pub(super) asker: Asker,
+    pub(super) history: Arc<Mutex<History>>,
+    /// There if a FIFO is read.
+    pub(super) fifo: Option<Arc<FifoCounters>>,
+    pub(super) has_track_file: bool,
+}
+
+impl Desk {
+    fn history(&self) -> MutexGuard<'_, History> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Answers one call: any number of lines, then an ending.
-pub(super) async fn answer(call: Call, asker: Asker) {
+pub(super) async fn answer(call: Call, desk: Desk) {
+    let asker = &desk.asker;
     let Call { request, reply } = call;
     let outcome = match request {
         Request::Dump {
             table,
             format,
             expectations,
-        } => dump(&asker, table, format, expectations, &reply).await,
-        request => carry_out(&asker, request).await,
+        } => dump(asker, table, format, expectations, &reply).await,
+        request => carry_out(&desk, request).await,
     };
     let ending = match outcome {
         Ok(value) => Response::Done(value),
@@ -33,14 +55,21 @@ pub(super) async fn answer(call: Call, asker: Asker) {
     let _ = reply.send(ending).await;
 }
 
-async fn carry_out(asker: &Asker, request: Request) -> Result<Value, String> {
+async fn carry_out(desk: &Desk, request: Request) -> Result<Value, String> {
+    let asker = &desk.asker;
     match request {
         Request::Status => match ask(asker, Command::Status).await? {
-            Reply::Status(status) => to_value(&status),
+            Reply::Status(mut status) => {
+                status.last_promotion = desk.history().last_promotion().cloned();
+                to_value(&status)
+            }
             _ => Err(UNEXPECTED.into()),
         },
         Request::Stats => match ask(asker, Command::Stats).await? {
-            Reply::Stats(stats) => Ok(nest(stats)),
+            Reply::Stats(mut stats) => {
+                stats.extend(desk.fifo.iter().flat_map(|fifo| fifo.list()));
+                Ok(nest(stats))
+            }
             _ => Err(UNEXPECTED.into()),
         },
         Request::Commit { from } => match run(asker, Command::Commit { from }).await? {
@@ -56,25 +85,24 @@ async fn carry_out(asker: &Asker, request: Request) -> Result<Value, String> {
         Request::Notify {
             kind, name, state, ..
         } => {
-            let is_master = match state.as_str() {
-                "MASTER" => true,
-                "BACKUP" | "FAULT" | "STOP" | "DELETED" => false,
-                other => {
-                    return Err(format!(
-                        "keepalived's state {other:?} is not known: expected MASTER, BACKUP, \
-                         FAULT, STOP or DELETED"
-                    ));
-                }
+            let state = InstanceState::parse(&state).ok_or_else(|| {
+                format!(
+                    "keepalived's state {state:?} is not known: expected MASTER, BACKUP, FAULT, \
+                     STOP or DELETED"
+                )
+            })?;
+            let command = Command::Instance {
+                via: Via::Notify,
+                instance: (kind, name),
+                state,
             };
-            change_role(
-                asker,
-                Command::Instance {
-                    kind,
-                    name,
-                    is_master,
-                },
-            )
-            .await
+            change_role(asker, command).await
+        }
+        Request::Switchover { timeout_ms } => switch_over(desk, timeout_ms).await,
+        Request::History => {
+            let history = desk.history();
+            let entries: Vec<_> = history.entries().collect();
+            Ok(json!({ "entries": entries, "skipped": history.skipped() }))
         }
         Request::Flush { what } => flush(asker, what).await,
         Request::Resync { what } => {
@@ -113,12 +141,32 @@ async fn change_role(asker: &Asker, command: Command) -> Result<Value, String> {
         JobResult::Committed(status) => to_value(&status)?,
         JobResult::Foreseen(_)
         | JobResult::Flushed { .. }
+        | JobResult::SwitchedOver(_)
         | JobResult::Done
         | JobResult::Failed(_) => Value::Null,
     };
     let mut value = role(asker).await?;
     value["commit"] = commit;
     Ok(value)
+}
+
+/// Longest switchover: whoever waits for longer has forgotten it.
+const SWITCHOVER_MAX: Duration = Duration::from_secs(3600);
+
+/// Hands over to a peer and tells how long each step took.
+async fn switch_over(desk: &Desk, timeout_ms: u64) -> Result<Value, String> {
+    if !desk.has_track_file {
+        return Err(
+            "[keepalived] track_file is not set, so keepalived cannot be told to hand over: set it, \
+             track it in keepalived.conf, and restart both; or stop keepalived here"
+                .into(),
+        );
+    }
+    let timeout = Duration::from_millis(timeout_ms).min(SWITCHOVER_MAX);
+    match run(&desk.asker, Command::Switchover { timeout }).await? {
+        JobResult::SwitchedOver(switchover) => to_value(&switchover),
+        _ => Err(UNEXPECTED.into()),
+    }
 }
 
 async fn flush(asker: &Asker, what: FlushWhat) -> Result<Value, String> {
@@ -139,6 +187,7 @@ async fn flush(asker: &Asker, what: FlushWhat) -> Result<Value, String> {
         )),
         JobResult::Committed(_)
         | JobResult::Foreseen(_)
+        | JobResult::SwitchedOver(_)
         | JobResult::Done
         | JobResult::Failed(_) => flows(asker).await,
     }

@@ -7,19 +7,21 @@ use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::net::IpAddr;
 use std::task::Poll;
+use std::time::Instant;
 
 use anyhow::Context;
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep_until;
-use tracing::debug;
+use tracing::{debug, warn};
 
+use super::gate::{self, Gate};
 use super::port::Port;
+use super::remember::Remembered;
 use super::tell::tell;
 use crate::ctnetlink::host::Host;
 use crate::ctnetlink::request::RequestDone;
-use crate::engine::status::Role;
-use crate::engine::{Command, Engine, JobId, JobResult, Notice, Reply};
+use crate::engine::{Command, Engine, JobId, JobResult, Notice, Reply, Standing, Transition};
 use crate::kernel::{EventReader, KernelEvents, Requests, clock};
 use crate::net::Destination;
 use crate::net::link::DATAGRAM_BYTES_MAX;
@@ -39,7 +41,7 @@ const ORDERS: usize = 4;
 /// An order, and where its answer goes.
 #[derive(Debug)]
 pub(super) struct Order {
-    command: Command,
+    pub(super) command: Command,
     answer: oneshot::Sender<Answer>,
 }
 
@@ -71,11 +73,17 @@ impl Asker {
         }
     }
 
-    /// Orders something and waits until it is done; `None` if the engine is gone.
-    pub(super) async fn order(&self, command: Command) -> Option<Answer> {
+    /// Orders something; whoever wants to know can wait for the answer. `None` if the engine is
+    /// gone.
+    pub(super) async fn order_only(&self, command: Command) -> Option<oneshot::Receiver<Answer>> {
         let (answer, answered) = oneshot::channel();
         self.orders.send(Order { command, answer }).await.ok()?;
-        answered.await.ok()
+        Some(answered)
+    }
+
+    /// Orders something and waits until it is done; `None` if the engine is gone.
+    pub(super) async fn order(&self, command: Command) -> Option<Answer> {
+        self.order_only(command).await?.await.ok()
     }
 }
 
@@ -91,7 +99,10 @@ pub(super) struct Parts {
     pub(super) addresses: watch::Receiver<Vec<IpAddr>>,
     pub(super) host: watch::Receiver<Host>,
     pub(super) ports: Vec<Port>,
-    pub(super) role: watch::Sender<(Role, u64)>,
+    pub(super) role: watch::Sender<Remembered>,
+    pub(super) standing: watch::Sender<Standing>,
+    pub(super) transitions: mpsc::Sender<(Instant, Transition)>,
+    pub(super) gate: Option<Gate>,
 }
 
 /// The driver.
@@ -152,6 +163,9 @@ impl Driver {
                     Woken::Order(None) => return Ok(()),
                     Woken::Addresses => {
                         let addresses = self.parts.addresses.borrow_and_update().clone();
+                        if let Some(gate) = &self.parts.gate {
+                            gate.set_addresses(&addresses);
+                        }
                         self.parts.engine.handle_addresses(clock(), addresses);
                     }
                     Woken::Host => self.take_host(),
@@ -161,6 +175,9 @@ impl Driver {
             let Some(took_all) = self.take_inputs() else {
                 return Ok(());
             };
+            if let Some(gate) = &self.parts.gate {
+                gate.beat();
+            }
             let now = clock();
             if self.parts.engine.poll_timeout() <= now {
                 self.parts.engine.handle_timeout(now);
@@ -171,7 +188,10 @@ impl Driver {
     }
 
     async fn wait(&mut self) -> Woken {
-        let wake_at = self.parts.engine.poll_timeout();
+        let mut wake_at = self.parts.engine.poll_timeout();
+        if self.parts.gate.is_some() {
+            wake_at = wake_at.min(clock() + gate::BEAT);
+        }
         let Parts {
             events,
             done,
@@ -274,13 +294,19 @@ impl Driver {
 
     fn on_order(&mut self, order: Order) {
         let Order { command, answer } = order;
-        let reply = match self.parts.engine.handle_command(clock(), command) {
+        let is_instance = matches!(command, Command::Instance { .. });
+        let reply = self.parts.engine.handle_command(clock(), command);
+        if is_instance {
+            self.remember();
+        }
+        let reply = match reply {
             Reply::Started(job) => {
                 self.waiting.insert(job, answer);
                 return;
             }
             Reply::Status(mut status) => {
                 status.links = self.parts.ports.iter().map(Port::status).collect();
+                status.gate = self.parts.gate.as_ref().map(|gate| gate.status(clock()));
                 Reply::Status(status)
             }
             Reply::Stats(mut stats) => {
@@ -322,6 +348,10 @@ impl Driver {
     }
 
     fn on_notice(&mut self, notice: Notice) {
+        // Before anything that takes time, the log included.
+        if let (Notice::Role { to, .. }, Some(gate)) = (&notice, &self.parts.gate) {
+            gate.set_role(*to, clock());
+        }
         tell(&notice);
         match notice {
             Notice::JobDone { job, result } => {
@@ -330,17 +360,45 @@ impl Driver {
                     let _ = answer.send(Answer::Ended(result));
                 }
             }
-            Notice::Role { to, term, .. } => {
-                self.parts.role.send_replace((to, term));
+            Notice::Role { .. } => self.remember(),
+            Notice::Standing(standing) => {
+                self.parts.standing.send_replace(standing);
+            }
+            Notice::Transition { began, transition } => {
+                if self
+                    .parts
+                    .transitions
+                    .try_send((began, *transition))
+                    .is_err()
+                {
+                    warn!("the history lacks a promotion or demotion: too many at once");
+                }
             }
             Notice::Peer(_)
             | Notice::Committed(_)
             | Notice::Faded { .. }
             | Notice::MadeStrict { .. }
+            | Notice::SplitBrain { .. }
+            | Notice::SplitBrainOver { .. }
             | Notice::Overrun
             | Notice::TableWhole { .. }
             | Notice::TableFull => {}
         }
+    }
+
+    /// What a later run has to know of the role.
+    fn remember(&self) {
+        let engine = &self.parts.engine;
+        let now = Remembered {
+            role: engine.role(),
+            term: engine.term(),
+            masters: engine.masters().to_vec(),
+        };
+        self.parts.role.send_if_modified(|before| {
+            let is_news = *before != now;
+            *before = now;
+            is_news
+        });
     }
 
     /// What the threads around the engine have counted.

@@ -1,14 +1,15 @@
 //! The process around the engine: start order, driver loop, signals, systemd.
 //!
 //! Threads: `main` answers the control socket, signals and the watchdog; `engine` runs the driver
-//! and owns the engine and the UDP sockets; `ct-rx`, `ct-dump`, `ct-tx`, `rt-addr` and `host` talk
-//! to the kernel. They share nothing but bounded channels.
+//! and owns the engine and the UDP sockets; `ct-rx`, `ct-dump`, `ct-tx`, `rt-addr`, `host` and, if
+//! there is one, `gate` talk to the kernel. They share nothing but bounded channels.
 //!
 //! Start order: what can be refused comes first (capability, links, control socket), then the
 //! event socket, then the listing of the kernel's table. So a start that fails has done nothing.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use tokio::runtime::{Builder, Runtime};
@@ -18,25 +19,35 @@ use tracing::{info, warn};
 
 mod answer;
 mod driver;
+mod fifo;
+mod gate;
+mod history;
 mod identity;
 pub mod key;
 mod port;
 mod remember;
 pub mod systemd;
 mod tell;
+mod track;
 
 use self::systemd::Systemd;
 use crate::cache::HashKey;
 use crate::config::settings::{Addressing, LinkSettings, Security, Settings};
 use crate::control::server::ControlServer;
-use crate::engine::status::Status;
-use crate::engine::{Command, Engine, EngineSettings, Reply};
+use crate::engine::status::{Role, Status};
+use crate::engine::{Command, Engine, EngineSettings, Reply, Standing, Transition};
 use crate::kernel::{AddressWatch, EventReader, HostWatch, Requests, capability, clock, sysctl};
 use crate::net::Link;
 use crate::wire::seal::Keyring;
 use crate::wire::{Epoch, Name, Versions, WINDOW_MAX};
+use answer::Desk;
 use driver::{Asker, Driver};
+use fifo::Fifo;
+use gate::Gate;
+use history::History;
 use port::Port;
+use remember::{Memory, Remembered};
+use track::TrackFile;
 
 /// Batches of events that wait for the engine; when they are full the reader waits, the kernel
 /// drops events and says so, and a listing repairs it.
@@ -46,6 +57,8 @@ const EVENT_BATCHES: usize = 64;
 const ANSWERS: usize = 32;
 /// Orders that wait for the engine; when they are full, whoever asks waits.
 const ORDERS: usize = 16;
+/// Transitions that wait to be written down; the engine has no more under way at once.
+const TRANSITIONS: usize = 64;
 /// Calls of control clients that wait to be looked at.
 const CALLS: usize = 16;
 /// Buffer that the kernel takes for a datagram of up to 1,400 bytes (its skb and what goes with
@@ -82,7 +95,23 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
         let _guard = main.enter();
         ControlServer::bind(&settings.control.socket)?
     };
-    let remembered = remember::Memory::beside(&settings.control.socket);
+    let memory = Memory::beside(&settings.control.socket);
+    let remembered = memory.read();
+    // Both are there before keepalived is started, which follows our word that we are ready.
+    let fifo = settings.keepalived.notify_fifo.as_deref().map(|path| {
+        let _guard = main.enter();
+        Fifo::open(path)
+    });
+    let fifo = fifo.transpose()?;
+    let track_file = settings.keepalived.track_file.as_deref();
+    let track = track_file.map(|path| TrackFile::new(path, settings.keepalived.unready_priority));
+    let standing = match remembered.role {
+        Role::Active => Standing::Full,
+        Role::Standby | Role::Promoting => Standing::Unready,
+    };
+    if let Some(track) = &track {
+        track.write(standing)?;
+    }
     let (events_in, events) = mpsc::channel(EVENT_BATCHES);
     let (done_in, done) = mpsc::channel(ANSWERS);
     let (orders_in, orders) = mpsc::channel(ORDERS);
@@ -106,9 +135,16 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
         warn!("insecure: the links are neither encrypted nor authenticated");
     }
     let port_id = requests.port_id();
-    let engine_settings = engine_settings(&settings, keyring, &links, port_id, &remembered)?;
+    let engine_settings = engine_settings(&settings, keyring, &links, port_id, remembered.clone())?;
+    let run = engine_settings.epoch.to_string();
     let engine = Engine::new(engine_settings, clock());
-    let (role_in, role) = watch::channel((engine.role(), engine.term()));
+    let (role_in, role) = watch::channel(remembered);
+    let (standing_in, standing) = watch::channel(standing);
+    let (transitions_in, transitions) = mpsc::channel(TRANSITIONS);
+    let gate = settings.gate.as_ref().map(|gate| {
+        let there = addresses.addresses().borrow().clone();
+        Gate::start(gate, &settings.links, engine.role(), &there)
+    });
     let driver = Driver::new(driver::Parts {
         engine,
         events,
@@ -120,12 +156,28 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
         host: host.host(),
         ports: links,
         role: role_in,
+        standing: standing_in,
+        transitions: transitions_in,
+        gate: gate.transpose()?,
     });
     let thread = thread::Builder::new().name("engine".into());
     let engine_thread = thread
         .spawn(move || engine_runtime.block_on(driver.run()))
         .context("cannot start the engine's thread")?;
-    let outcome = main.block_on(attend(server, Asker::new(orders_in), role, remembered));
+    let desk = Desk {
+        asker: Asker::new(orders_in),
+        history: Arc::new(Mutex::new(History::beside(&settings.control.socket, run))),
+        fifo: fifo.is_some().then(Arc::default),
+        has_track_file: track.is_some(),
+    };
+    let told = Told {
+        role,
+        memory,
+        standing,
+        track,
+        transitions,
+    };
+    let outcome = main.block_on(attend(server, desk, told, fifo));
     // With the runtime go the tasks that answer clients, and with them the last who could give
     // orders: the driver ends.
     drop(main);
@@ -137,10 +189,11 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
 /// Answers clients, signals and the watchdog until one of them or the engine ends it.
 async fn attend(
     server: ControlServer,
-    asker: Asker,
-    mut role: watch::Receiver<(crate::engine::status::Role, u64)>,
-    memory: remember::Memory,
+    desk: Desk,
+    mut told: Told,
+    fifo: Option<Fifo>,
 ) -> anyhow::Result<()> {
+    let asker = desk.asker.clone();
     let (calls_in, mut calls) = mpsc::channel(CALLS);
     let mut stop = Stop::new()?;
     let mut hangup = signal(SignalKind::hangup()).context("cannot handle SIGHUP")?;
@@ -153,43 +206,101 @@ async fn attend(
     let socket = server.path().display().to_string();
     let serving = server.serve(calls_in);
     tokio::pin!(serving);
+    if let (Some(fifo), Some(counters)) = (fifo, desk.fifo.clone()) {
+        let asker = asker.clone();
+        tokio::spawn(async move { fifo.listen(asker, &counters).await });
+    }
     systemd.ready("listing the kernel's table");
     info!(socket, "ready");
     loop {
         tokio::select! {
             () = &mut serving => anyhow::bail!("the control socket {socket} has failed"),
             Some(call) = calls.recv() => {
-                tokio::spawn(answer::answer(call, asker.clone()));
+                tokio::spawn(answer::answer(call, desk.clone()));
             }
             answered = &mut pulse => {
                 match answered {
                     Pulse::Status(status) => {
                         systemd.status(&status_text(&status));
                         systemd.alive();
+                        // Somebody may have removed the file.
+                        told.write_standing();
                     }
                     Pulse::Silence => warn!("the engine has not answered for 10 s"),
                     Pulse::Gone => return Ok(()),
                 }
                 pulse.set(feel_pulse(&asker, interval));
             }
-            changed = role.changed() => {
-                if changed.is_err() {
+            changed = told.changed(&desk.history) => {
+                if !changed {
                     return Ok(());
-                }
-                let (role, term) = *role.borrow_and_update();
-                if let Err(error) = memory.write(role, term) {
-                    warn!("{error:#}");
                 }
             }
             name = stop.received() => {
                 info!("{name}: stopping");
                 systemd.stopping();
+                told.on_stop();
                 return Ok(());
             }
             _ = hangup.recv() => {
                 warn!("SIGHUP: the configuration is read at start only; restart to apply changes");
             }
         }
+    }
+}
+
+/// What the engine tells that has to be written somewhere.
+struct Told {
+    role: watch::Receiver<Remembered>,
+    memory: Memory,
+    standing: watch::Receiver<Standing>,
+    track: Option<TrackFile>,
+    transitions: mpsc::Receiver<(Instant, Transition)>,
+}
+
+impl Told {
+    /// Waits for the next word and writes it down; false when the engine is gone.
+    async fn changed(&mut self, history: &Mutex<History>) -> bool {
+        tokio::select! {
+            changed = self.standing.changed() => {
+                self.write_standing();
+                changed.is_ok()
+            }
+            changed = self.role.changed() => {
+                complain(self.memory.write(&self.role.borrow_and_update()));
+                changed.is_ok()
+            }
+            transition = self.transitions.recv() => {
+                let Some((began, transition)) = transition else {
+                    return false;
+                };
+                let mut history = history.lock().unwrap_or_else(PoisonError::into_inner);
+                complain(history.note(began, transition));
+                true
+            }
+        }
+    }
+
+    fn write_standing(&mut self) {
+        let standing = *self.standing.borrow_and_update();
+        if let Some(track) = &self.track {
+            complain(track.write(standing));
+        }
+    }
+
+    /// A standby without a daemon is not ready. An active node goes on without one.
+    fn on_stop(&mut self) {
+        if self.role.borrow().role == Role::Standby
+            && let Some(track) = &self.track
+        {
+            complain(track.write(Standing::Unready));
+        }
+    }
+}
+
+fn complain(outcome: anyhow::Result<()>) {
+    if let Err(error) = outcome {
+        warn!("{error:#}");
     }
 }
 
@@ -256,9 +367,8 @@ fn engine_settings(
     keyring: Option<Keyring>,
     links: &[Port],
     writer_port_id: u32,
-    memory: &remember::Memory,
+    remembered: Remembered,
 ) -> anyhow::Result<EngineSettings> {
-    let (role, term) = memory.read();
     // With a cluster key all runs hash alike, so that no replica has to be hashed anew.
     let hash_key = match &keyring {
         Some(ring) => ring.primary.hash_key(),
@@ -294,8 +404,9 @@ fn engine_settings(
         tcp_liberal: settings.commit.tcp_liberal,
         writer_port_id,
         keyring,
-        role,
-        term,
+        role: remembered.role,
+        term: remembered.term,
+        masters: remembered.masters,
     })
 }
 

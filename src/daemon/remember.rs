@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
+use crate::engine::Instance;
 use crate::engine::status::Role;
 
 /// The file.
@@ -18,10 +19,14 @@ pub(super) struct Memory {
     path: PathBuf,
 }
 
-#[derive(Serialize, Deserialize)]
-struct Remembered {
-    role: Role,
-    term: u64,
+/// What is remembered.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) struct Remembered {
+    pub(super) role: Role,
+    pub(super) term: u64,
+    /// keepalived's instances and groups that are MASTER here: it will not say so again.
+    #[serde(default)]
+    pub(super) masters: Vec<Instance>,
 }
 
 impl Memory {
@@ -34,28 +39,30 @@ impl Memory {
 
     /// What an earlier run of this boot was, or a standby that was never promoted. A promotion
     /// that was cut short did not happen.
-    pub(super) fn read(&self) -> (Role, u64) {
+    pub(super) fn read(&self) -> Remembered {
         let text = fs::read_to_string(&self.path).unwrap_or_default();
-        match serde_json::from_str(&text) {
-            Ok(Remembered {
-                role: Role::Active,
-                term,
-            }) => (Role::Active, term),
-            Ok(Remembered {
-                role: Role::Standby | Role::Promoting,
-                term,
-            }) => (Role::Standby, term),
-            Err(_) => (Role::Standby, 0),
+        match serde_json::from_str::<Remembered>(&text) {
+            Ok(remembered) if remembered.role == Role::Active => remembered,
+            Ok(Remembered { term, .. }) => standby(term),
+            Err(_) => standby(0),
         }
     }
 
     /// Remembers a role; a crash in the middle leaves the old one.
-    pub(super) fn write(&self, role: Role, term: u64) -> anyhow::Result<()> {
-        let text = serde_json::to_string(&Remembered { role, term })?;
+    pub(super) fn write(&self, remembered: &Remembered) -> anyhow::Result<()> {
+        let text = serde_json::to_string(remembered)?;
         let beside = self.path.with_extension("role.new");
         fs::write(&beside, text)
             .and_then(|()| fs::rename(&beside, &self.path))
             .with_context(|| format!("cannot remember the role in {}", self.path.display()))
+    }
+}
+
+fn standby(term: u64) -> Remembered {
+    Remembered {
+        role: Role::Standby,
+        term,
+        masters: Vec::new(),
     }
 }
 
@@ -68,13 +75,26 @@ mod tests {
         let directory = std::env::temp_dir().join(format!("ctsyncd-role-{}", std::process::id()));
         fs::create_dir_all(&directory).expect("a temporary directory");
         let memory = Memory::beside(&directory.join("control.sock"));
-        assert_eq!(memory.read(), (Role::Standby, 0));
-        memory.write(Role::Active, 7).expect("is writable");
-        assert_eq!(memory.read(), (Role::Active, 7));
-        memory.write(Role::Promoting, 8).expect("is writable");
-        assert_eq!(memory.read(), (Role::Standby, 8));
+        assert_eq!(memory.read(), standby(0));
+        let active = Remembered {
+            role: Role::Active,
+            term: 7,
+            masters: vec![("GROUP".into(), "firewall".into())],
+        };
+        memory.write(&active).expect("is writable");
+        assert_eq!(memory.read(), active);
+        let promoting = Remembered {
+            role: Role::Promoting,
+            term: 8,
+            ..active
+        };
+        memory.write(&promoting).expect("is writable");
+        assert_eq!(memory.read(), standby(8));
+        // As an earlier release wrote it.
+        fs::write(&memory.path, r#"{"role":"active","term":3}"#).expect("is writable");
+        assert_eq!((memory.read().role, memory.read().term), (Role::Active, 3));
         fs::write(&memory.path, "{").expect("is writable");
-        assert_eq!(memory.read(), (Role::Standby, 0));
+        assert_eq!(memory.read(), standby(0));
         fs::remove_dir_all(&directory).expect("is ours");
     }
 }

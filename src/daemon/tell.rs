@@ -1,9 +1,9 @@
 //! Notices of the engine as log lines.
 
-use tracing::{info, warn};
+use tracing::{debug, error, info, warn};
 
-use crate::engine::Notice;
 use crate::engine::status::CommitStatus;
+use crate::engine::{Notice, Transition};
 use crate::replication::PeerNotice;
 
 /// Writes a notice to the log.
@@ -21,6 +21,14 @@ pub(super) fn tell(notice: &Notice) {
             cleared,
             set_back, "committed TCP flows that talk are strict again"
         ),
+        Notice::Transition { transition, .. } => tell_transition(transition),
+        Notice::Standing(standing) => debug!(?standing, "keepalived's priority"),
+        Notice::SplitBrain { cause } => error!("split brain: {cause}"),
+        Notice::SplitBrainOver { peer, lasted } => warn!(
+            peer = peer.as_str(),
+            ms = lasted.as_millis(),
+            "split brain is over, or out of sight"
+        ),
         Notice::Overrun => warn!(
             "the kernel dropped events: raise [kernel] event_buffer if this happens often; \
              the table is listed anew"
@@ -32,6 +40,30 @@ pub(super) fn tell(notice: &Notice) {
             warn!("the local cache is full, flows are missing in it: raise [cache] flows_max");
         }
     }
+}
+
+/// One line when it is over.
+fn tell_transition(transition: &Transition) {
+    let Some(done_ms) = transition.done_ms else {
+        return;
+    };
+    let silences = transition.peers.iter();
+    let silences: Vec<_> = silences
+        .map(|peer| format!("{} {} ms", peer.name, peer.silent_ms))
+        .collect();
+    let commit = transition.commit.as_ref();
+    info!(
+        kind = ?transition.kind,
+        trigger = transition.trigger,
+        term = transition.term,
+        peers_silent = silences.join(", "),
+        commit_started_ms = transition.commit_started_ms,
+        done_ms,
+        flows = commit.map(|commit| commit.total),
+        created = commit.map(|commit| commit.created),
+        failed = transition.failed,
+        "transition over"
+    );
 }
 
 fn tell_commit(status: &CommitStatus) {

@@ -1,6 +1,10 @@
 //! What can be asked of the engine, and its answers.
 
+use std::fmt;
+use std::time::Duration;
+
 use super::notice::JobId;
+use super::role::Instance;
 use super::status::Status;
 use crate::cache::Secs;
 use crate::flow::{Expectation, Flow, Rare};
@@ -30,12 +34,17 @@ pub enum Command {
     /// What keepalived says of one of its instances or groups: as `Promote` or `Demote`, or
     /// `Reply::Done` if another one decides.
     Instance {
-        /// `INSTANCE` or `GROUP`.
-        kind: String,
-        /// Its name.
-        name: String,
-        /// It is MASTER here.
-        is_master: bool,
+        /// How it came to us.
+        via: Via,
+        /// `INSTANCE` or `GROUP`, and its name.
+        instance: Instance,
+        /// Its state here.
+        state: InstanceState,
+    },
+    /// Hand over to a peer. `Reply::Started`.
+    Switchover {
+        /// How long it may take, in all.
+        timeout: Duration,
     },
     /// Forget the local cache and list the kernel's table anew. `Reply::Started`.
     FlushLocal,
@@ -54,6 +63,70 @@ pub enum Command {
         /// Most slots to look at.
         slots_max: u32,
     },
+}
+
+/// How keepalived's word came to us.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Via {
+    /// `ctsyncd notify`, which waits for the end.
+    Notify,
+    /// The FIFO: nobody waits.
+    Fifo,
+}
+
+impl fmt::Display for Via {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Notify => "notify",
+            Self::Fifo => "fifo",
+        })
+    }
+}
+
+/// What keepalived says of one of its instances or groups.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum InstanceState {
+    /// It has the addresses.
+    Master,
+    /// Another node has them.
+    Backup,
+    /// Something that it tracks has failed; another node has them, if there is one.
+    Fault,
+    /// keepalived stops.
+    Stop,
+    /// The instance is no longer configured.
+    Deleted,
+    /// It stays what it is: a priority has changed, or a lower one was heard.
+    Unchanged,
+}
+
+impl InstanceState {
+    /// keepalived's word for it; `None` if it is none that we know.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Some(match word {
+            "MASTER" => Self::Master,
+            "BACKUP" => Self::Backup,
+            "FAULT" => Self::Fault,
+            "STOP" => Self::Stop,
+            "DELETED" => Self::Deleted,
+            "MASTER_RX_LOWER_PRI" | "MASTER_PRIORITY" | "BACKUP_PRIORITY" => Self::Unchanged,
+            _ => return None,
+        })
+    }
+}
+
+impl fmt::Display for InstanceState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Master => "MASTER",
+            Self::Backup => "BACKUP",
+            Self::Fault => "FAULT",
+            Self::Stop => "STOP",
+            Self::Deleted => "DELETED",
+            Self::Unchanged => "unchanged",
+        })
+    }
 }
 
 /// A place in a table.

@@ -9,6 +9,7 @@ use super::commit::{Around, Commit};
 use super::flush::Flush;
 use super::notice::{JobId, JobResult};
 use super::room::RoomLeft;
+use super::split::Rival;
 use super::status::{CommitStatus, Role};
 use super::survey::Survey;
 use crate::ctnetlink::host::Rules;
@@ -35,11 +36,11 @@ pub(super) struct Begin<'a> {
     pub(super) role: Role,
     /// The term up to which this node has taken over everything.
     pub(super) since_term: u64,
-    /// When that was, in this run.
-    pub(super) since: Option<Instant>,
     pub(super) table_is_complete: bool,
     pub(super) rules: Rules,
     pub(super) peers: &'a [Peer],
+    /// Peers that are or were active beside us.
+    pub(super) rivals: &'a [Rival],
 }
 
 /// The queue, what runs, and who waits for something else.
@@ -129,7 +130,7 @@ impl Jobs {
     }
 
     /// Begins the next job if none runs; says what it is.
-    pub(super) fn begin_next(&mut self, at: Begin<'_>) -> Option<Work> {
+    pub(super) fn begin_next(&mut self, at: Begin<'_>) -> Option<(JobId, Work)> {
         let next = self.queue.front().filter(|_| self.running.is_none())?;
         let (id, work) = (next.id, next.work);
         if work != Work::Flush {
@@ -149,7 +150,7 @@ impl Jobs {
         self.waits_since = None;
         self.queue.pop_front();
         self.running = Some((id, work, running));
-        Some(work)
+        Some((id, work))
     }
 
     /// The number of the next message to the kernel, whoever writes it.
@@ -332,7 +333,8 @@ impl Jobs {
         Reply::Started(job)
     }
 
-    fn new_id(&mut self) -> JobId {
+    /// The number of a job that is kept elsewhere.
+    pub(super) fn new_id(&mut self) -> JobId {
         self.last_id += 1;
         JobId(self.last_id)
     }
@@ -340,20 +342,17 @@ impl Jobs {
 
 /// Whose flows a commit takes, the most authoritative first: whoever says that it is active, then
 /// by term. A peer that was last active in a term before we took everything over is left out: its
-/// flows have lived, and perhaps ended, here since. Not if it was heard as active since then, however
-/// long it has been silent now: both were active, each for its own flows. One that never was active,
-/// or has forgotten, is taken: better a flow too many than one too few.
+/// flows have lived, and perhaps ended, here since. One that never was active, or has forgotten, is
+/// taken: better a flow too many than one too few. So is one that was active beside us.
 /// Peers that are named are taken as they are.
 fn sources<'a>(at: Begin<'a>, named: &[Name]) -> Vec<&'a Peer> {
     let is_active = |peer: &&Peer| peer.told().is_some_and(|told| told.role != 0);
     let term_of = |peer: &&Peer| peer.told().map_or(0, |told| told.term);
     let is_left_behind = |peer: &&Peer| {
-        let is_heard_since = at
-            .since
-            .is_some_and(|since| peer.silent_for(at.now) < at.now.saturating_duration_since(since));
-        let is_living_active = is_active(peer) && (!peer.is_silent(at.now) || is_heard_since);
+        let is_living_active = is_active(peer) && !peer.is_silent(at.now);
         let has_forgotten = term_of(peer) == 0 && at.role != Role::Active;
-        term_of(peer) < at.since_term && !is_living_active && !has_forgotten
+        let is_rival = at.rivals.iter().any(|rival| rival.name() == peer.name());
+        term_of(peer) < at.since_term && !is_living_active && !has_forgotten && !is_rival
     };
     let mut sources: Vec<&Peer> = at
         .peers

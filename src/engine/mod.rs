@@ -15,7 +15,7 @@ use crate::ctnetlink::request::{KernelRequest, RequestDone};
 use crate::flow::filter::LocalAddresses;
 use crate::flow::{ExpectationEvent, FlowEvent};
 use crate::replication::{Circumstances, LinkId, Peer, Replication, ReplicationSettings, Transmit};
-use crate::wire::Identity;
+use crate::wire::{Claims, Identity};
 
 mod background;
 mod batch;
@@ -26,6 +26,8 @@ mod expect;
 mod fade;
 mod fate;
 mod flush;
+mod handover;
+mod history;
 mod jobs;
 mod mirror;
 mod naming;
@@ -38,20 +40,27 @@ mod restore;
 mod role;
 mod room;
 mod settings;
+mod split;
 pub mod status;
 mod strict;
 mod survey;
 mod text;
 
 use background::Background;
-pub use command::{Command, FlowsFrom, Reply};
+pub use command::{Command, FlowsFrom, InstanceState, Reply, Via};
+use handover::Handover;
+pub use handover::{Standing, Switchover};
+use history::{History, Trigger};
+pub use history::{PeerThen, Transition, TransitionKind};
 use jobs::{Begin, Jobs, Work};
 use mirror::Mirror;
 pub use notice::{JobId, JobResult, Notice};
 use reads::Read;
+pub use role::Instance;
 use role::Tenure;
 use room::RoomLeft;
 pub use settings::EngineSettings;
+use split::Rival;
 use status::Role;
 
 /// Seconds that the clock of timeouts shows at the start: more than any timeout is long, so that
@@ -74,6 +83,13 @@ pub struct Engine {
     tenure: Tenure,
     room: RoomLeft,
     rules: Rules,
+    rivals: Vec<Rival>,
+    handover: Handover,
+    history: History,
+    /// As it was looked at last: the pings tell it.
+    is_ready: bool,
+    /// What the pings tell.
+    told: (u8, u64, bool, Claims),
     notices: VecDeque<Notice>,
 }
 
@@ -113,9 +129,14 @@ impl Engine {
             background: Background::default(),
             role: settings.role,
             term: settings.term,
-            tenure: Tenure::remembered(settings.role, settings.term),
+            tenure: Tenure::remembered(settings.role, settings.term, settings.masters.clone(), now),
             room: RoomLeft::default(),
             rules: Rules::default(),
+            rivals: Vec::new(),
+            handover: Handover::new(),
+            history: History::default(),
+            is_ready: false,
+            told: (0, 0, false, Claims::NONE),
             notices: VecDeque::with_capacity(NOTICES_MAX),
             began: now,
             settings,
@@ -152,7 +173,7 @@ impl Engine {
         if self.mirror.on_events(secs, events, listeners) {
             self.replication.handle_change(now);
         }
-        self.tell_full();
+        self.tell_full(now);
     }
 
     /// An event of the kernel about an expectation, in its place among the others.
@@ -161,13 +182,14 @@ impl Engine {
         if self.mirror.on_expectation(now, secs, event, listeners) {
             self.replication.handle_change(now);
         }
-        self.tell_full();
+        self.tell_full(now);
     }
 
     /// Events of the kernel were missed.
     pub fn handle_overrun(&mut self, now: Instant) {
         let notice = self.mirror.on_overrun(now);
         self.notify(notice);
+        self.look_around(now);
     }
 
     /// The node's own addresses, all of them.
@@ -197,16 +219,19 @@ impl Engine {
                 if self.mirror.on_listed(secs, &flows, listeners) {
                     self.replication.handle_change(now);
                 }
-                self.tell_full();
+                self.tell_full(now);
+            }
+            RequestDone::DumpEnded { complete } => {
+                self.mirror.on_listing_ended(now, complete);
+                self.look_around(now);
             }
             RequestDone::ListedExpectations(listed) => {
                 let (secs, listeners) = (self.secs(now), self.replication.listeners());
                 if self.mirror.on_listed_expectations(secs, &listed, listeners) {
                     self.replication.handle_change(now);
                 }
-                self.tell_full();
+                self.tell_full(now);
             }
-            RequestDone::DumpEnded { complete } => self.mirror.on_listing_ended(now, complete),
             RequestDone::Batch {
                 last_seq,
                 complete,
@@ -234,13 +259,14 @@ impl Engine {
             Command::Flows { from, slots_max } => self.flows(now, from, slots_max),
             Command::Commit { from } => self.queue_commit(Work::Commit, &from),
             Command::DryRun { from } => self.queue_commit(Work::Survey, &from),
-            Command::Promote => self.promote(),
+            Command::Promote => self.promote(now, &Trigger::Command),
             Command::Instance {
-                kind,
-                name,
-                is_master,
-            } => self.on_instance(kind, name, is_master),
-            Command::Demote => self.demote(),
+                via,
+                instance,
+                state,
+            } => self.on_instance(now, via, instance, state),
+            Command::Demote => self.demote(now, &Trigger::Command),
+            Command::Switchover { timeout } => self.switch_over(now, timeout),
             Command::FlushLocal => {
                 self.mirror.flush(now);
                 self.jobs
@@ -258,6 +284,7 @@ impl Engine {
             }
             Command::ResyncPeers => self.resync_peers(now),
         };
+        self.look_around(now);
         self.settle_jobs(now);
         reply
     }
@@ -272,6 +299,7 @@ impl Engine {
         if let Some(notice) = notice {
             self.notify(notice);
         }
+        self.look_around(now);
         let at = self.circumstances(now);
         self.replication.handle_timeout(at, &mut self.mirror.local);
         self.settle_jobs(now);
@@ -334,6 +362,7 @@ impl Engine {
             mirror,
             self.mirror.read_due(),
             self.jobs.poll_timeout(),
+            self.handover.poll_timeout(),
             background,
         ];
         timers
@@ -343,9 +372,10 @@ impl Engine {
     }
 
     /// Says once that the local cache is full.
-    fn tell_full(&mut self) {
+    fn tell_full(&mut self, now: Instant) {
         if self.mirror.take_filled() {
             self.notify(Notice::TableFull);
+            self.look_around(now);
         }
     }
 
@@ -364,7 +394,7 @@ impl Engine {
 
     /// Ends what is done and begins what waits for it.
     fn settle_jobs(&mut self, now: Instant) {
-        self.doubt_role();
+        self.doubt_role(now);
         loop {
             if let Some(ended) = self.jobs.take_ended(now, &self.room) {
                 self.on_ended(now, ended);
@@ -374,14 +404,17 @@ impl Engine {
                 now,
                 role: self.role,
                 since_term: self.tenure.since_term,
-                since: self.tenure.since,
                 table_is_complete: self.mirror.is_complete(),
                 rules: self.rules,
                 peers: self.replication.peers(),
+                rivals: &self.rivals,
             };
             match self.jobs.begin_next(begin) {
-                Some(Work::Commit | Work::Promotion) => self.mirror.take_ownership(),
-                Some(Work::Flush | Work::Survey) => {}
+                Some((job, Work::Commit | Work::Promotion)) => {
+                    self.mirror.take_ownership();
+                    self.on_job_begun(now, job);
+                }
+                Some((_, Work::Flush | Work::Survey)) => {}
                 None => break,
             }
         }
@@ -390,7 +423,22 @@ impl Engine {
         let passes_are_over = !self.peers().iter().any(is_unproven);
         let listings = self.mirror.counters.listings;
         while let Some((job, result)) = self.jobs.take_waiter(now, listings, passes_are_over) {
-            self.notify(Notice::JobDone { job, result });
+            self.end_job(now, job, result);
+        }
+        if (self.role_number(), self.term) != (self.told.0, self.told.1) {
+            self.look_around(now);
+        }
+    }
+
+    /// What the others are to this node, and it to them: told when it has changed.
+    fn look_around(&mut self, now: Instant) {
+        self.watch_rivals(now);
+        self.is_ready = self.cause(now).is_none();
+        self.drive_handover(now, self.is_ready);
+        let told = (self.role_number(), self.term, self.is_ready, self.claims());
+        if told != self.told {
+            self.told = told;
+            self.replication.handle_news(now, told.3);
         }
     }
 
@@ -410,12 +458,18 @@ impl Engine {
                 .max(1),
             table_is_complete: self.mirror.is_complete(),
             table_is_whole: self.mirror.is_whole(),
-            role: match self.role {
-                Role::Standby => 0,
-                Role::Promoting => 1,
-                Role::Active => 2,
-            },
+            role: self.role_number(),
             term: self.term,
+            ready: self.is_ready,
+        }
+    }
+
+    /// As a ping tells it.
+    fn role_number(&self) -> u8 {
+        match self.role {
+            Role::Standby => 0,
+            Role::Promoting => 1,
+            Role::Active => 2,
         }
     }
 

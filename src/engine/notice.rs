@@ -1,7 +1,12 @@
 //! What the engine wants people, and whoever waits for a job, to hear about.
 
+use std::time::{Duration, Instant};
+
+use super::handover::{Standing, Switchover};
+use super::history::Transition;
 use super::status::{CommitStatus, Foreseen, Role};
 use crate::replication::PeerNotice;
+use crate::wire::Name;
 
 /// A piece of work that takes longer than a call.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -21,6 +26,8 @@ pub enum JobResult {
         /// Refused by the kernel.
         failed: u64,
     },
+    /// A peer is active in our place.
+    SwitchedOver(Switchover),
     /// Done, and there is nothing to count.
     Done,
     /// Not done, and why.
@@ -52,6 +59,28 @@ pub enum Notice {
         cleared: u64,
         /// These were silent afterwards, and are liberal for good.
         set_back: u64,
+    },
+    /// A promotion, take-over or demotion has begun; told again, under the same number, when it is
+    /// over.
+    Transition {
+        /// When.
+        began: Instant,
+        /// What.
+        transition: Box<Transition>,
+    },
+    /// keepalived has to be told something else of this node.
+    Standing(Standing),
+    /// Another node is active for the same addresses.
+    SplitBrain {
+        /// Who, for what, and what to do.
+        cause: String,
+    },
+    /// A split brain is over, or out of sight.
+    SplitBrainOver {
+        /// The other node.
+        peer: Name,
+        /// For how long it lasted.
+        lasted: Duration,
     },
     /// A commit ended.
     Committed(CommitStatus),

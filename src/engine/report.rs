@@ -67,7 +67,10 @@ impl Engine {
             links: self.settings.links.iter().map(link_status).collect(),
             peers,
             strangers,
+            split_brain: self.split_brains(now),
+            last_promotion: None,
             commit: self.jobs.commit_status(now),
+            gate: None,
         }
     }
 
@@ -213,7 +216,7 @@ impl Engine {
     }
 
     /// Why this node is not ready, in words; `None` if it is.
-    fn cause(&self, now: Instant) -> Option<String> {
+    pub(super) fn cause(&self, now: Instant) -> Option<String> {
         if !self.mirror.is_complete() {
             return Some("the kernel's table has not been listed yet".into());
         }

@@ -10,17 +10,26 @@
 //! | promoting, active | demote | standby | a running commit stops; what our kernel holds is stale |
 //! | active | an instance of keepalived is lost, another stays | active | what our kernel holds may be stale |
 //! | standby | demote | standby | nothing |
+//!
+//! keepalived's instances promote when one becomes MASTER and demote when the last one is MASTER no
+//! more. Who else is active beside us is for `split`.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::command::Reply;
+use super::command::{InstanceState, Reply, Via};
+use super::history::{TransitionKind, Trigger};
 use super::jobs::{Ended, Work};
-use super::notice::{JobResult, Notice};
+use super::notice::{JobId, JobResult, Notice};
 use super::status::Role;
 use super::{Engine, Peer};
+use crate::wire::{CLAIMS_MAX, Claims, claim_of};
 
-/// Instances of keepalived whose state is kept; more are taken as one.
-const INSTANCES_MAX: usize = 64;
+/// keepalived writes a line for each instance and for its group, all of which become MASTER at
+/// once: what follows a promotion within this time is part of it.
+const BURST: Duration = Duration::from_millis(500);
+
+/// An instance or group of keepalived: `INSTANCE` or `GROUP`, and its name.
+pub type Instance = (String, String);
 
 /// What the role rests on.
 #[derive(Debug, Default)]
@@ -28,46 +37,100 @@ pub(super) struct Tenure {
     /// The term up to which this node has taken over everything: a peer that was active in an
     /// earlier one, and not since, has nothing for us. 0: never.
     pub(super) since_term: u64,
-    /// When it did so; `None` in an earlier run, or never.
-    pub(super) since: Option<Instant>,
+    /// Since when this node is active, or was last.
+    pub(super) active_since: Option<Instant>,
     /// The role is that of an earlier run, and nobody has confirmed it.
     is_remembered: bool,
-    /// keepalived's instances and groups that are MASTER here.
-    masters: Vec<(String, String)>,
+    /// keepalived's instances and groups that are MASTER here; what is beyond [`CLAIMS_MAX`] is
+    /// not kept.
+    masters: Vec<Instance>,
+    /// When the last promotion was asked for.
+    promoted_at: Option<Instant>,
 }
 
 impl Tenure {
     /// What an earlier run has left.
-    pub(super) fn remembered(role: Role, term: u64) -> Self {
+    pub(super) fn remembered(role: Role, term: u64, masters: Vec<Instance>, now: Instant) -> Self {
         let is_active = role == Role::Active;
         Self {
             since_term: if is_active { term } else { 0 },
-            since: None,
+            active_since: is_active.then_some(now),
             is_remembered: is_active,
-            masters: Vec::new(),
+            masters: if is_active { masters } else { Vec::new() },
+            promoted_at: None,
         }
+    }
+
+    /// Our instances among what a peer claims, for people.
+    pub(super) fn masters_among(&self, claims: &Claims) -> Vec<String> {
+        let in_common = self.masters.iter().filter(|(kind, name)| {
+            let hash = claim_of(kind, name);
+            claims.hashes().contains(&hash)
+        });
+        in_common
+            .map(|(kind, name)| format!("{kind} {name}"))
+            .collect()
     }
 }
 
 impl Engine {
+    /// keepalived's instances and groups that are MASTER here.
+    #[must_use]
+    pub fn masters(&self) -> &[Instance] {
+        &self.tenure.masters
+    }
+
+    /// What this node claims: while it is active, or about to be.
+    pub(super) fn claims(&self) -> Claims {
+        match (self.role, self.tenure.masters.as_slice()) {
+            (Role::Standby, _) => Claims::NONE,
+            (Role::Promoting | Role::Active, []) => Claims::everything(),
+            (Role::Promoting | Role::Active, masters) => {
+                Claims::of(masters.iter().map(|(kind, name)| claim_of(kind, name)))
+            }
+        }
+    }
+
     /// keepalived's word on one of its instances or groups: this node is active while any of them
     /// is MASTER here.
-    pub(super) fn on_instance(&mut self, kind: String, name: String, is_master: bool) -> Reply {
+    pub(super) fn on_instance(
+        &mut self,
+        now: Instant,
+        via: Via,
+        (kind, name): Instance,
+        state: InstanceState,
+    ) -> Reply {
+        let trigger = Trigger::Keepalived {
+            via,
+            kind: kind.clone(),
+            name: name.clone(),
+            state,
+        };
         let instance = (kind, name);
         let masters = &mut self.tenure.masters;
-        let held = masters.len();
-        masters.retain(|held| *held != instance);
-        let is_lost = masters.len() < held && !is_master;
-        if is_master {
-            if masters.len() < INSTANCES_MAX {
-                masters.push(instance);
+        let was_master = masters.contains(&instance);
+        match state {
+            InstanceState::Unchanged => return Reply::Done,
+            InstanceState::Master => {
+                if !was_master && masters.len() < CLAIMS_MAX {
+                    masters.push(instance);
+                }
+                if via == Via::Fifo && (was_master || self.is_promoted_lately(now)) {
+                    // Nobody waits for this one's commit, and one that began just now is enough.
+                    return Reply::Done;
+                }
+                return self.promote(now, &trigger);
             }
-            return self.promote();
+            InstanceState::Backup
+            | InstanceState::Fault
+            | InstanceState::Stop
+            | InstanceState::Deleted => {}
         }
+        masters.retain(|held| *held != instance);
         if masters.is_empty() {
-            return self.demote();
+            return self.demote(now, &trigger);
         }
-        if is_lost {
+        if was_master {
             // The flows of this instance go on elsewhere, and may come back with other windows. Those
             // of the others cannot be told from them; should a commit put them anew, they live on.
             self.mirror.begin_era();
@@ -76,22 +139,31 @@ impl Engine {
     }
 
     /// Commits the replicas and becomes active.
-    pub(super) fn promote(&mut self) -> Reply {
+    pub(super) fn promote(&mut self, now: Instant, trigger: &Trigger) -> Reply {
         self.tenure.is_remembered = false;
         self.stop_fading();
         let reply = self.jobs.queue(Work::Promotion, Vec::new());
-        if self.role == Role::Standby && matches!(reply, Reply::Started(_)) {
+        let Reply::Started(job) = reply else {
+            return reply;
+        };
+        let kind = self.kind_of_promotion();
+        if self.role == Role::Standby {
+            self.note_predecessors(now);
             self.change_role(Role::Promoting);
         }
+        self.tenure.promoted_at = Some(now);
+        self.handover.on_promoted();
+        self.begin_transition(now, kind, trigger, Some(job));
         reply
     }
 
     /// Becomes standby. From now on the flows live elsewhere: what our kernel holds of them goes
     /// stale, and a commit that is under way would only add to it.
-    pub(super) fn demote(&mut self) -> Reply {
+    pub(super) fn demote(&mut self, now: Instant, trigger: &Trigger) -> Reply {
         self.tenure.is_remembered = false;
         self.tenure.masters.clear();
         if self.role != Role::Standby {
+            self.begin_transition(now, TransitionKind::Demotion, trigger, None);
             self.jobs.cancel_promotions();
             self.mirror.lose_ownership();
             self.change_role(Role::Standby);
@@ -101,14 +173,26 @@ impl Engine {
     }
 
     /// A role that is only remembered gives way to a peer that was promoted since.
-    pub(super) fn doubt_role(&mut self) {
-        let is_later = |peer: &Peer| {
+    pub(super) fn doubt_role(&mut self, now: Instant) {
+        let is_later = |peer: &&Peer| {
             peer.told()
                 .is_some_and(|told| told.role != 0 && told.term > self.term)
         };
-        if self.tenure.is_remembered && self.peers().iter().any(is_later) {
-            self.demote();
+        if !self.tenure.is_remembered {
+            return;
         }
+        // Who shares the work with us has a term of its own, and says nothing about ours.
+        let claims = self.claims();
+        let overlaps = |peer: &&Peer| peer.claims().overlap(&claims);
+        let later = self.peers().iter().filter(is_later).find(overlaps);
+        if let Some(peer) = later.map(Peer::name) {
+            self.demote(now, &Trigger::Doubt(peer));
+        }
+    }
+
+    fn is_promoted_lately(&self, now: Instant) -> bool {
+        let at = self.tenure.promoted_at;
+        self.role != Role::Standby && at.is_some_and(|at| now < at + BURST)
     }
 
     /// The one door for changes of role. The term grows when a promotion begins.
@@ -142,9 +226,9 @@ impl Engine {
             if work == Work::Promotion && self.role != Role::Standby {
                 if status.failed.is_empty() {
                     self.tenure.since_term = self.term;
-                    self.tenure.since = Some(now);
                 }
-                if !self.jobs.has_promotions() {
+                if !self.jobs.has_promotions() && self.role == Role::Promoting {
+                    self.tenure.active_since = Some(now);
                     self.change_role(Role::Active);
                 }
             }
@@ -152,6 +236,13 @@ impl Engine {
         if matches!(result, JobResult::Committed(_)) {
             self.begin_strict(work);
         }
+        self.forget_rival(job);
+        self.end_job(now, job, result);
+    }
+
+    /// Tells whoever waits for a job how it ended, and what it was a part of.
+    pub(super) fn end_job(&mut self, now: Instant, job: JobId, result: JobResult) {
+        self.end_transition(now, job, &result);
         self.notify(Notice::JobDone { job, result });
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::role::Instance;
 use super::status::Role;
 use crate::cache::HashKey;
 use crate::flow::filter::Policy;
@@ -48,4 +49,6 @@ pub struct EngineSettings {
     pub role: Role,
     /// Term to start with.
     pub term: u64,
+    /// keepalived's instances that were MASTER in an earlier run on this boot.
+    pub masters: Vec<Instance>,
 }

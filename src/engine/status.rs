@@ -6,6 +6,8 @@ mod foreseen;
 
 pub use foreseen::{Foreseen, ForeseenConflict, ForeseenRoom, ForeseenSource};
 
+use super::history::Transition;
+
 /// One look at the node.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Status {
@@ -34,8 +36,68 @@ pub struct Status {
     /// Who was heard lately and could not be understood.
     #[serde(default)]
     pub strangers: Vec<StrangerStatus>,
+    /// Other nodes that are active for the same addresses as this one.
+    #[serde(default)]
+    pub split_brain: Vec<SplitBrainStatus>,
+    /// The last promotion of this node, also of an earlier run; the daemon puts it in.
+    #[serde(default)]
+    pub last_promotion: Option<PastTransition>,
     /// Progress of the running commit, or the outcome of the last.
     pub commit: Option<CommitStatus>,
+    /// The gate; none is configured otherwise.
+    #[serde(default)]
+    pub gate: Option<GateStatus>,
+}
+
+/// The gate that keeps forwarded packets from a node that must not carry them.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct GateStatus {
+    /// What it does.
+    pub state: GateState,
+    /// Since when, in milliseconds.
+    pub since_ms: u64,
+    /// Why, in words; what is wrong and what mends it.
+    pub why: String,
+    /// Packets dropped since the daemon started, as of the last look.
+    pub dropped: u64,
+}
+
+/// What the gate does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GateState {
+    /// Everything passes.
+    Open,
+    /// Forwarded packets and packets to addresses that are not this node's own are dropped.
+    Closed,
+    /// The system refuses it: everything passes.
+    Unavailable,
+}
+
+/// Another node that is active for the same addresses as this one.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SplitBrainStatus {
+    /// Its name.
+    pub peer: String,
+    /// keepalived's instances and groups that are MASTER on both; empty: one of the two is active
+    /// without any.
+    pub instances: Vec<String>,
+    /// For how long, in milliseconds.
+    pub since_ms: u64,
+    /// What it is and what to do, in words.
+    pub cause: String,
+}
+
+/// A transition with the time of day.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PastTransition {
+    /// When it began, in milliseconds of Unix time.
+    pub at_ms: u64,
+    /// The run of the daemon.
+    pub run: String,
+    /// What happened.
+    #[serde(flatten)]
+    pub transition: Transition,
 }
 
 /// Somebody who is heard and cannot be understood.

@@ -21,4 +21,6 @@ pub struct Circumstances {
     pub role: u8,
     /// Own term.
     pub term: u64,
+    /// This node is ready, as a ping tells it.
+    pub ready: bool,
 }

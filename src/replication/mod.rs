@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::cache::{HashKey, Local};
 use crate::wire::seal::{Keyring, TAG_BYTES};
-use crate::wire::{Ack, Greeting, Header, Identity, Kind, Versions};
+use crate::wire::{Ack, Claims, Greeting, Header, Identity, Kind, Versions};
 
 mod answer;
 mod circumstances;
@@ -113,6 +113,7 @@ pub struct Replication {
     notices: VecDeque<PeerNotice>,
     strangers: Strangers,
     told_at: Option<Instant>,
+    claims: Claims,
     counters: Counters,
 }
 
@@ -139,6 +140,7 @@ impl Replication {
             notices: VecDeque::with_capacity(NOTICES_MAX),
             strangers: Strangers::default(),
             told_at: None,
+            claims: Claims::NONE,
             counters: Counters::default(),
         }
     }
@@ -172,6 +174,14 @@ impl Replication {
             .iter()
             .filter(|peer| peer.is_listening())
             .fold(0, |mask, peer| mask | peer.bit())
+    }
+
+    /// What this node tells of itself, beside role and term, has changed.
+    pub fn handle_news(&mut self, now: Instant, claims: Claims) {
+        self.claims = claims;
+        for peer in &mut self.peers {
+            peer.on_news(now);
+        }
     }
 
     /// The local cache has changed.
@@ -255,7 +265,7 @@ impl Replication {
             .or_else(|| self.next_hello(out))
             .or_else(|| {
                 self.peers.iter_mut().find_map(|peer| {
-                    peer.next_control(at, local, out)
+                    peer.next_control(at, &self.claims, local, out)
                         .or_else(|| peer.next_reconcile(at, local, out))
                 })
             })

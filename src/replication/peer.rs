@@ -11,7 +11,7 @@ use super::session::Session;
 use super::{Circumstances, LinkId, ReplicationSettings};
 use crate::cache::{Local, Replica};
 use crate::rules::{Rule, holds};
-use crate::wire::{Epoch, Name, Outcome, Versions};
+use crate::wire::{Claims, Epoch, Name, Outcome, Versions};
 
 mod damage;
 mod meet;
@@ -63,6 +63,8 @@ pub struct Told {
     pub lag_ms: u32,
     /// Changes it has still to send us, at most.
     pub lag_records: u32,
+    /// It is ready: as a standby it could take over now.
+    pub ready: bool,
 }
 
 /// One peer.
@@ -85,6 +87,10 @@ pub struct Peer {
     paths: Vec<Path>,
     heard_at: Option<Instant>,
     told: Option<Told>,
+    told_at: Option<Instant>,
+    claims: Claims,
+    /// What we tell it of ourselves has changed then, and it has not answered a ping since.
+    news_at: Option<Instant>,
     replica: Option<Replica>,
     /// Highest stamp in the replica.
     high: u64,
@@ -112,6 +118,9 @@ impl Peer {
             paths,
             heard_at: None,
             told: None,
+            told_at: None,
+            claims: Claims::NONE,
+            news_at: None,
             replica: None,
             high: 0,
             verdict: None,
@@ -183,6 +192,18 @@ impl Peer {
     #[must_use]
     pub fn told(&self) -> Option<Told> {
         self.told
+    }
+
+    /// When its last ping came.
+    #[must_use]
+    pub fn told_at(&self) -> Option<Instant> {
+        self.told_at
+    }
+
+    /// What it claimed in its last ping.
+    #[must_use]
+    pub fn claims(&self) -> &Claims {
+        &self.claims
     }
 
     /// The replica of its flows, once there was a session.
@@ -281,6 +302,11 @@ impl Peer {
 
     pub(super) fn close(mut self, local: &mut Local) {
         self.end_session(local);
+    }
+
+    /// What pings tell of us has changed: one is due at once on the link that carries.
+    pub(super) fn on_news(&mut self, now: Instant) {
+        self.news_at = Some(now);
     }
 
     pub(super) fn on_change(&mut self, now: Instant) {

@@ -59,6 +59,7 @@ impl Node {
             table_is_whole: true,
             role: 0,
             term: 0,
+            ready: false,
         }
     }
 

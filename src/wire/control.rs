@@ -5,8 +5,8 @@ use super::envelope::{ENVELOPE_BYTES, Envelopes, wrap};
 use super::header::CONTROL_HEADER_BYTES;
 use super::reconcile::{LIST_QUESTION_V1, LIST_V1, SUMS_QUESTION_V1, SUMS_V1};
 use super::{
-    AckBitmap, Greeting, Hello, List, ListQuestion, NUMBER_MAX, Sums, SumsQuestion, WINDOW_MAX,
-    WireError,
+    AckBitmap, Claims, Greeting, Hello, List, ListQuestion, NUMBER_MAX, Sums, SumsQuestion,
+    WINDOW_MAX, WireError,
 };
 
 /// Kind of the frame of a hello datagram.
@@ -205,7 +205,14 @@ pub struct Ping {
     pub term: u64,
     /// Flows in the sender's table.
     pub flows: u64,
+    /// The sender is ready: as a standby it could take over now.
+    pub ready: bool,
+    /// What the sender claims while it is active, or about to be.
+    pub claims: Claims,
 }
+
+/// Bit of `PingV1::flags`: the sender is ready. The others are kept for later, and ignored.
+const PING_READY: u8 = 1;
 
 #[derive(Encode, Decode, Clone, Copy, PartialEq, Eq, Debug)]
 #[cfg_attr(test, derive(wincode::SchemaWrite, wincode::SchemaRead))]
@@ -217,6 +224,8 @@ struct PingV1 {
     role: u8,
     term: u64,
     flows: u64,
+    flags: u8,
+    claims: u8,
 }
 
 impl Ping {
@@ -230,13 +239,19 @@ impl Ping {
             role: self.role,
             term: self.term,
             flows: self.flows,
+            flags: if self.ready { PING_READY } else { 0 },
+            claims: u8::try_from(self.claims.hashes().len()).expect("at most 64"),
         };
-        wrap(out, PING_V1, |out| put(out, &body));
+        wrap(out, PING_V1, |out| {
+            put(out, &body);
+            self.claims.emit(out);
+        });
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, WireError> {
         let mut body = Body::new(bytes);
         let ping: PingV1 = body.take()?;
+        let claims = Claims::take(&mut body, usize::from(ping.claims))?;
         body.finish()?;
         check_number(ping.next)?;
         Ok(Self {
@@ -247,6 +262,8 @@ impl Ping {
             role: ping.role,
             term: ping.term,
             flows: ping.flows,
+            ready: ping.flags & PING_READY != 0,
+            claims,
         })
     }
 }

@@ -10,6 +10,7 @@
 //! header's bytes as associated data.
 
 mod bitmap;
+mod claims;
 mod codec;
 pub mod control;
 mod envelope;
@@ -26,6 +27,7 @@ pub mod seal;
 mod versions;
 
 pub use bitmap::AckBitmap;
+pub use claims::{CLAIMS_MAX, Claims, claim_of};
 pub use control::{Ack, Frame, Frames, Outcome, Ping, Verdict};
 pub use error::WireError;
 pub use expectation_v1::EXPECTATION_RECORD_BYTES_MAX;

@@ -78,6 +78,12 @@ impl Cluster {
         self.daemons[index - 1].take().context("it runs")?.kill()
     }
 
+    /// Ends a daemon as systemd would.
+    pub(crate) fn stop_daemon(&mut self, index: usize) -> Result<()> {
+        drop(self.daemons[index - 1].take().context("it runs")?);
+        Ok(())
+    }
+
     /// Starts a daemon, also one that was killed.
     pub(crate) fn start_daemon(&mut self, index: usize) -> Result<()> {
         let daemon = Ctsyncd::start(binary(), self.lab.node(index), &self.configs[index - 1])?;

@@ -10,21 +10,31 @@ use crate::harness::wait::await_until;
 use crate::harness::{Result, turn};
 
 /// Connections, half of them over IPv6.
-const CONNECTIONS: usize = 120;
+pub(crate) const CONNECTIONS: usize = 120;
 /// How long connections get to come back: longer than the client's own timer waits.
 const RETURN: Duration = Duration::from_secs(8);
 const LIMIT: Duration = Duration::from_secs(15);
 
 /// A pair with keepalived, the first node active.
-struct Pair {
-    traffic: Traffic,
-    keepalived: Vec<Process>,
-    cluster: Cluster,
+pub(crate) struct Pair {
+    pub(crate) traffic: Traffic,
+    pub(crate) keepalived: Vec<Process>,
+    pub(crate) cluster: Cluster,
 }
 
 impl Pair {
     fn start(notify: Notify) -> Result<Self> {
-        let cluster = Cluster::start(2, Link::Multicast, "")?;
+        Self::start_with(notify, "", |_| Ok(()))
+    }
+
+    /// The same with further lines of configuration, and something done before there is traffic.
+    pub(crate) fn start_with(
+        notify: Notify,
+        more: &str,
+        prepare: impl FnOnce(&Cluster) -> Result<()>,
+    ) -> Result<Self> {
+        let cluster = Cluster::start(2, Link::Multicast, more)?;
+        prepare(&cluster)?;
         let mut running = vec![keepalived(cluster.node(1), notify)?];
         await_until("fw1 takes the addresses", LIMIT, || {
             cluster.node(1).has_address()
@@ -52,7 +62,7 @@ impl Pair {
     }
 
     /// Waits until `standby` holds what `active` tracks.
-    fn await_standby(&self, active: usize, standby: usize) -> Result<()> {
+    pub(crate) fn await_standby(&self, active: usize, standby: usize) -> Result<()> {
         let name = &self.cluster.node(active).name;
         let connections = u64::try_from(CONNECTIONS)?;
         self.cluster
@@ -65,7 +75,7 @@ impl Pair {
     }
 
     /// Pulls the cables of the active node and looks what becomes of the connections.
-    fn cut(&self, active: usize) -> Result<Outcome> {
+    pub(crate) fn cut(&self, active: usize) -> Result<Outcome> {
         self.cluster.lab().cut(self.cluster.node(active))?;
         self.traffic.mark();
         self.traffic.settle(RETURN)

@@ -490,6 +490,7 @@ impl Cluster {
             }),
             role: Role::Standby,
             term: 0,
+            masters: Vec::new(),
         };
         node.engine = Some(Engine::new(settings, self.now));
         self.drain(at);

@@ -83,6 +83,23 @@ fn a_replica_without_proof_is_never_called_in_sync() {
 }
 
 #[test]
+fn the_gate_is_shown_where_there_is_one() {
+    let mut status = standby();
+    assert!(!render(&status, Colour::Never).contains("\ngate "));
+    status.gate = Some(GateStatus {
+        state: GateState::Closed,
+        since_ms: 3_000,
+        why: "this node is standby".into(),
+        dropped: 1_234,
+    });
+    let text = render(&status, Colour::Never);
+    assert!(
+        text.contains("\ngate    closed for 3.0 s: this node is standby; 1,234 packets dropped\n"),
+        "{text}"
+    );
+}
+
+#[test]
 fn the_check_is_one_line_with_the_cause() {
     assert_eq!(check_line(&standby()), "fw2: standby, ready");
     assert_eq!(
@@ -152,7 +169,10 @@ fn standby() -> Status {
             },
         }],
         strangers: Vec::new(),
+        split_brain: Vec::new(),
+        last_promotion: None,
         commit: None,
+        gate: None,
     }
 }
 

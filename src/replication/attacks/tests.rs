@@ -347,6 +347,7 @@ fn at(now: Instant) -> Circumstances {
         table_is_whole: true,
         role: 0,
         term: 0,
+        ready: false,
     }
 }
 

@@ -12,6 +12,9 @@ use crate::rules::{Rule, holds};
 /// A link whose ping was not answered for this long does not carry: three pings of many.
 const LINK_SILENCE: Duration = Duration::from_millis(700);
 
+/// How long news are repeated every 20 ms when no answer comes.
+const NEWS_MAX: Duration = Duration::from_secs(1);
+
 /// A way to the peer over one link.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Path {
@@ -80,6 +83,11 @@ impl Peer {
         })
     }
 
+    /// News that nobody has answered for a second are told as often as everything else.
+    pub(super) fn let_news_rest(&mut self, now: Instant) {
+        self.news_at.take_if(|news| now >= *news + NEWS_MAX);
+    }
+
     pub(super) fn ping_due(&self, link: LinkId, carrying: Option<LinkId>) -> Option<Instant> {
         let path = &self.paths[usize::from(link.0)];
         path.address?;
@@ -92,9 +100,14 @@ impl Peer {
             (false, 1) => PING_AT_REST,
             (false, _) => PING_OF_MANY,
         };
-        Some(
-            path.pinged_at
-                .map_or(self.known_since, |pinged| pinged + interval),
-        )
+        let Some(pinged) = path.pinged_at else {
+            return Some(self.known_since);
+        };
+        // What we are is told at once when it changes: a switchover waits for it.
+        Some(match self.news_at.filter(|_| Some(link) == carrying) {
+            Some(news) if pinged < news => self.known_since,
+            Some(news) if path.answered_at < Some(news) => pinged + PING_WHILE_OPEN,
+            Some(_) | None => pinged + interval,
+        })
     }
 }

@@ -7,7 +7,7 @@ use crate::replication::sender::{self, Sender};
 use crate::replication::session::{ACK_DELAY, SentPing, Session};
 use crate::replication::{Circumstances, Counters, Origin, Transmit};
 use crate::rules::{Rule, holds};
-use crate::wire::{Ack, Frame, Frames, Header, Kind, Outcome, Ping};
+use crate::wire::{Ack, Claims, Frame, Frames, Header, Kind, Outcome, Ping};
 
 impl Peer {
     /// A datagram of our session: nothing that does not open changes anything (rule S6).
@@ -63,10 +63,12 @@ impl Peer {
     pub(in crate::replication) fn next_control(
         &mut self,
         at: Circumstances,
+        claims: &Claims,
         local: &Local,
         out: &mut Vec<u8>,
     ) -> Option<Transmit> {
         let carrying = self.carrying(at.now)?;
+        self.let_news_rest(at.now);
         let replica = self.replica.as_ref()?;
         let session = self.session.as_mut()?;
         if let Some(answer) = session.take_due_ack(at.now) {
@@ -86,6 +88,7 @@ impl Peer {
         let session = self.session.as_mut()?;
         let clock = session.next_clock(at.clock_micros);
         self.paths[usize::from(link.0)].pinged_at = Some(at.now);
+
         session.note_ping(SentPing {
             clock,
             link,
@@ -99,6 +102,8 @@ impl Peer {
             role: at.role,
             term: at.term,
             flows: local.digest().flows(),
+            ready: at.ready,
+            claims: *claims,
         };
         Self::control(session, out, |_, out| ping.emit(out));
         Some(Transmit {
@@ -229,7 +234,10 @@ impl Peer {
             flows: ping.flows,
             lag_ms: ping.lag_ms,
             lag_records: ping.lag_records,
+            ready: ping.ready,
         });
+        self.told_at = Some(at.now);
+        self.claims = ping.claims;
     }
 
     /// Writes a control datagram around what `emit` writes.

@@ -72,6 +72,8 @@ fn ping() -> Ping {
         role: 2,
         term: 4,
         flows: 5,
+        ready: true,
+        claims: Claims::of([6, 7]),
     }
 }
 
@@ -134,6 +136,8 @@ fn the_largest_frames_fit_in_one_datagram_together() {
         role: u8::MAX,
         term: u64::MAX,
         flows: u64::MAX,
+        ready: true,
+        claims: Claims::of(u32::MAX - 63..=u32::MAX),
     }
     .emit(&mut body);
     Greeting {
@@ -252,6 +256,27 @@ fn an_unknown_outcome_is_refused() {
 }
 
 #[test]
+fn claims_in_another_order_or_cut_short_are_refused_and_unknown_flags_are_not() {
+    let mut body = Vec::new();
+    ping().emit(&mut body);
+    let len = body.len();
+    // The last eight bytes are the claims 6 and 7; their count and the flags come before.
+    assert_eq!(body[len - 10..], [1, 2, 6, 0, 0, 0, 7, 0, 0, 0]);
+    body[len - 10] = 0xfe;
+    let not_ready = Ping {
+        ready: false,
+        ..ping()
+    };
+    assert_eq!(read(&body), [Ok(Frame::Ping(not_ready))]);
+    body[len - 8] = 7;
+    assert_eq!(read(&body), [Err(WireError::Malformed)]);
+    body[len - 9] = 3;
+    assert_eq!(read(&body), [Err(WireError::Truncated)]);
+    body[len - 9] = 65;
+    assert_eq!(read(&body), [Err(WireError::Range)]);
+}
+
+#[test]
 fn a_ping_for_the_packet_before_the_first_is_refused() {
     let mut body = Vec::new();
     Ping { next: 0, ..ping() }.emit(&mut body);
@@ -340,19 +365,26 @@ fn any_frame() -> impl Strategy<Value = Frame<'static>> {
             })
         },
     );
-    let ping = (number(), any::<(u32, u32, u64, u8, u64, u64)>()).prop_map(
-        |(next, (lag_ms, lag_records, clock_micros, role, term, flows))| {
-            Frame::Ping(Ping {
-                next,
-                lag_ms,
-                lag_records,
-                clock_micros,
-                role,
-                term,
-                flows,
-            })
-        },
-    );
+    let ping = (
+        number(),
+        any::<(u32, u32, u64, u8, u64, u64, bool)>(),
+        proptest::collection::vec(any::<u32>(), 0..70),
+    )
+        .prop_map(
+            |(next, (lag_ms, lag_records, clock_micros, role, term, flows, ready), claims)| {
+                Frame::Ping(Ping {
+                    next,
+                    lag_ms,
+                    lag_records,
+                    clock_micros,
+                    role,
+                    term,
+                    flows,
+                    ready,
+                    claims: Claims::of(claims),
+                })
+            },
+        );
     prop_oneof![hello, greeting, ack, ping]
 }
 
@@ -416,6 +448,8 @@ proptest! {
             role: e,
             term: b >> shift,
             flows: a,
+            flags: e,
+            claims: e >> 1,
         });
     }
 }

@@ -18,6 +18,7 @@ pub(crate) mod netlink;
 pub(crate) mod peer;
 pub(crate) mod process;
 pub(crate) mod replication;
+pub(crate) mod requests;
 pub(crate) mod room;
 pub(crate) mod services;
 pub(crate) mod signals;

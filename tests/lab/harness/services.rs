@@ -22,6 +22,10 @@ const START: Duration = Duration::from_secs(10);
 pub(crate) enum Notify {
     /// `ctsyncd`: the example as it is.
     Ctsyncd,
+    /// `ctsyncd`, through its FIFO.
+    Fifo,
+    /// Likewise, and the node with the highest priority takes the addresses at once.
+    FifoPreempt,
     /// A script `failover` in the node's path, in place of `ctsyncd notify`.
     Script,
     /// Nobody.
@@ -34,8 +38,14 @@ pub(crate) fn keepalived(node: &Node, notify: Notify) -> Result<Process> {
         KEEPALIVED.contains(NOTIFY),
         "conf/keepalived.conf calls {NOTIFY}"
     );
+    ensure!(
+        KEEPALIVED.contains("#vrrp_notify_fifo") && KEEPALIVED.contains("    nopreempt\n"),
+        "conf/keepalived.conf shows the FIFO, and does not preempt"
+    );
     let text = match notify {
         Notify::Ctsyncd => KEEPALIVED.to_owned(),
+        Notify::Fifo => with_fifo(),
+        Notify::FifoPreempt => with_fifo().replace("    nopreempt\n", ""),
         Notify::Script => KEEPALIVED.replace(NOTIFY, r#"notify "failover""#),
         Notify::Nobody => KEEPALIVED.replace(NOTIFY, ""),
     };
@@ -50,6 +60,13 @@ pub(crate) fn keepalived_with(node: &Node, text: &str) -> Result<Process> {
         .args(["--dont-fork", "--log-console", "--log-detail", "--vrrp"])
         .args(["-i", &node.name, "-f", &path]);
     Process::start(&format!("keepalived on {}", node.name), &mut command)
+}
+
+/// The example with the FIFO that it shows in place of the script.
+fn with_fifo() -> String {
+    KEEPALIVED
+        .replace(NOTIFY, "")
+        .replace("#vrrp_notify_fifo", "vrrp_notify_fifo")
 }
 
 /// How the nodes reach each other.
