@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 
 use ctsyncd::config::settings::{
-    Addressing, CacheSettings, CommitSettings, ControlSettings, GateSettings, KernelSettings,
-    LinkSettings, LogFormat, LogLevel, LogSettings, NodeSettings, Security, Settings,
-    StandbySettings,
+    Addressing, CacheSettings, CommitSettings, ControlSettings, GateSettings, KeepalivedSettings,
+    KernelSettings, LinkSettings, LogFormat, LogLevel, LogSettings, NodeSettings, Security,
+    Settings, StandbySettings,
 };
 use ctsyncd::config::{self, sections};
 use ctsyncd::flow::filter::{Exclusion, Filters, LocalAddresses, MarkMatch, Networks, Policy};
@@ -188,6 +188,7 @@ format = "json"
             key_file: PathBuf::from("/etc/fw.key"),
             other_key_file: Some(PathBuf::from("/etc/fw-old.key")),
         },
+        keepalived: KeepalivedSettings::default(),
         links: vec![
             LinkSettings {
                 interface: "eth2".to_owned(),
@@ -396,6 +397,7 @@ fn minimal() -> Settings {
             socket: PathBuf::from("/run/ctsyncd/control.sock"),
         },
         security: Security::Insecure,
+        keepalived: KeepalivedSettings::default(),
         links: vec![LinkSettings {
             interface: "eth2".to_owned(),
             addressing: Addressing::Multicast {
@@ -422,6 +424,19 @@ fn parse(text: &str) -> Settings {
 fn shipped() -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/ctsyncd.toml");
     fs::read_to_string(path).expect("the shipped file can be read")
+}
+
+#[test]
+fn the_examples_are_accepted_on_any_host() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/examples");
+    let mut seen = 0;
+    for entry in fs::read_dir(folder).expect("the folder of the examples") {
+        let path = entry.expect("an entry").path().join("ctsyncd.toml");
+        let text = fs::read_to_string(&path).expect("each has a ctsyncd.toml");
+        assert_eq!(parse(&text).node.name, "host", "{}", path.display());
+        seen += 1;
+    }
+    assert_eq!(seen, 3);
 }
 
 fn fixtures() -> Vec<PathBuf> {

@@ -295,9 +295,13 @@ fn exit_code(fence: &str) -> Option<i32> {
 /// Runs a block where there is a copy of `conf/`, with the built `ctsyncd` first in the path.
 fn run(script: &str) -> Output {
     let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("docs-{}", std::process::id()));
-    let conf = place.join("conf");
-    fs::create_dir_all(&conf).expect("a folder of our own");
-    fs::copy(root().join("conf/ctsyncd.toml"), conf.join("ctsyncd.toml")).expect("is shipped");
+    fs::create_dir_all(&place).expect("a folder of our own");
+    let copied = Command::new("cp")
+        .arg("-r")
+        .args([root().join("conf"), place.join("conf")])
+        .status()
+        .expect("cp can be run");
+    assert!(copied.success(), "conf/ is shipped");
     let program = Path::new(env!("CARGO_BIN_EXE_ctsyncd"));
     let path = std::env::var("PATH").unwrap_or_default();
     let folder = program.parent().expect("a program is in a folder");

@@ -200,8 +200,7 @@ impl Commit {
     /// Children and expectations go when every master has its outcome: one that met a conflict is
     /// tried again, and a child that comes before its master loses it.
     fn waits_for_masters(&self) -> bool {
-        self.walks.front().is_some_and(Walk::needs_masters)
-            && !self.is_at_rest()
+        self.walks.front().is_some_and(Walk::needs_masters) && !self.is_at_rest()
     }
 
     /// True when there is nothing left to do.

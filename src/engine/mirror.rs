@@ -155,6 +155,11 @@ impl Mirror {
     /// From now on it is not, and what is there goes stale.
     pub(super) fn lose_ownership(&mut self) {
         self.is_owner = false;
+        self.begin_era();
+    }
+
+    /// Some of what is there goes on elsewhere, and goes stale here; nobody knows which.
+    pub(super) fn begin_era(&mut self) {
         self.era = self.era.wrapping_add(1);
         self.departed.on_role_lost();
     }

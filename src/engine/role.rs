@@ -9,6 +9,7 @@
 //! | active | promote | active | a commit, which finds everything in place |
 //! | active, remembered | a peer is active in a later term | standby | as demote |
 //! | promoting, active | demote | standby | a running commit stops; what our kernel holds is stale |
+//! | active | an instance of keepalived is lost, another stays | active | what our kernel holds may be stale |
 //! | standby | demote | standby | nothing |
 //!
 //! keepalived's instances promote when one becomes MASTER and demote when the last one is MASTER no
@@ -130,10 +131,14 @@ impl Engine {
         }
         masters.retain(|held| *held != instance);
         if masters.is_empty() {
-            self.demote(now, &trigger)
-        } else {
-            Reply::Done
+            return self.demote(now, &trigger);
         }
+        if was_master {
+            // The flows of this instance go on elsewhere, and may come back with other windows. Those
+            // of the others cannot be told from them; should a commit put them anew, they live on.
+            self.mirror.begin_era();
+        }
+        Reply::Done
     }
 
     /// Commits the replicas and becomes active. In hot standby, if they are in the kernel already,

@@ -640,6 +640,76 @@ fn an_active_node_does_not_take_back_what_a_peer_left_behind_still_holds() {
 }
 
 #[test]
+fn of_two_active_nodes_the_one_that_died_long_ago_is_taken_over_as_well() {
+    // fw2 is active for its own flows, then this node for others.
+    let mut world = World::holding(&[flow(1)]);
+    let now = world.now;
+    world.nodes[1].started(now, Command::Promote);
+    world.run(2 * SECOND);
+    world.start(Command::Promote);
+    world.answer(&[]);
+    world.echo(&[flow(1)]);
+    world.tell(1, &[told(EventKind::New, flow(2))]);
+    world.run(2 * SECOND);
+    // With adverts of a second keepalived notices it later than we do.
+    world.cut = Some(1);
+    world.run(5 * SECOND);
+    let job = world.start(Command::Promote);
+    assert_eq!(world.standby().asked(), [Create(2)]);
+    world.answer(&[]);
+    assert_eq!(world.standby().committed(job).created, 1);
+    world.echo(&[flow(2)]);
+    let job = world.start(Command::Commit { from: Vec::new() });
+    assert_eq!(world.standby().committed(job).created, 0, "once");
+}
+
+#[test]
+fn flows_of_an_instance_that_went_away_and_came_back_are_put_anew() {
+    let instance = |name: &str, is_master| Command::Instance {
+        via: Via::Notify,
+        instance: ("GROUP".into(), name.into()),
+        state: if is_master {
+            InstanceState::Master
+        } else {
+            InstanceState::Backup
+        },
+    };
+    let mut world = World::holding(&[]);
+    let now = world.now;
+    for name in ["a", "b"] {
+        world.start(instance(name, true));
+    }
+    assert_eq!(world.standby().engine.role(), Role::Active);
+    // Born here under a, and fw2 took it over: what our kernel knows of its windows gets old.
+    world.tell(0, &[told(EventKind::New, flow(1))]);
+    world
+        .standby()
+        .engine
+        .handle_command(now, instance("a", false));
+    assert_eq!(world.standby().engine.role(), Role::Active, "b is here");
+    world.run(SECOND);
+    let now = world.now;
+    world.nodes[1].started(now, Command::Promote);
+    while !world.nodes[1].batches.is_empty() {
+        world.nodes[1].answer(now, &[], true);
+    }
+    world.tell(1, &[told(EventKind::New, flow(1))]);
+    world.run(2 * SECOND);
+    world.start(instance("a", true));
+    assert_eq!(world.standby().asked(), [Delete(1), Create(1)]);
+    world.answer(&[]);
+    // Told once more that b is here, or that c is not: nothing went away.
+    let now = world.now;
+    world
+        .standby()
+        .engine
+        .handle_command(now, instance("c", false));
+    world.echo(&[flow(1)]);
+    let job = world.start(instance("b", true));
+    assert_eq!(world.standby().committed(job).already, 1);
+}
+
+#[test]
 fn what_comes_in_while_a_commit_runs_goes_as_well() {
     let mut world = World::holding(&[flow(1)]);
     let flows: Vec<FlowEvent> = (10..310).map(|at| told(EventKind::New, flow(at))).collect();

@@ -5,10 +5,11 @@
 use std::time::Duration;
 
 use crate::cluster::{CONVERGE, binary};
+use crate::harness::ftp::{File, FtpClient, FtpServer};
 use crate::harness::namespace::Namespace;
 use crate::harness::process::Process;
 use crate::harness::services::{Ctsyncd, SEALED, keepalived_with};
-use crate::harness::topology::{Client, Lab, OUTSIDE_VIP};
+use crate::harness::topology::{Client, Lab, OUTSIDE_VIP, SERVER};
 use crate::harness::traffic::{Kind, Outcome, PORT, Spec, Traffic};
 use crate::harness::wait::await_until;
 use crate::harness::{Result, ensure, turn};
@@ -196,6 +197,9 @@ fn active_active_goes_on_with_either_node_and_back() -> Result<()> {
     site.await_address(2, OUTSIDE_B)?;
     let has = |index: usize, address| site.lab.node(index).has(address);
     assert!(has(1, OUTSIDE_VIP)? && !has(1, OUTSIDE_B)? && !has(2, OUTSIDE_VIP)?);
+    await_until("fw2 is active as well", LIMIT, || {
+        Ok(site.daemons[1].status()?["role"] == "active")
+    })?;
     site.lab.await_path()?;
     Lab::await_path_from(&client_b)?;
     let a = site.talk(site.lab.client(), PORT)?;
@@ -220,5 +224,47 @@ fn active_active_goes_on_with_either_node_and_back() -> Result<()> {
         let outcomes: Result<Vec<_>> = both.iter().map(|it| it.settle(RETURN)).collect();
         site.assert_alive(&format!("fw{dead} came back"), &outcomes?);
     }
+    Ok(())
+}
+
+#[test]
+fn active_active_keeps_what_went_to_the_other_node_and_comes_back() -> Result<()> {
+    let Some(_turn) = turn("active_active_keeps_what_went_to_the_other_node_and_comes_back") else {
+        return Ok(());
+    };
+    let site = Site::start(ACTIVE_ACTIVE)?;
+    site.await_address(2, OUTSIDE_B)?;
+    // Group a goes to fw2, which is active already, and a transfer begins there.
+    site.await_ready(2, 1, 0)?;
+    site.lab.cut(site.lab.node(1))?;
+    site.await_address(2, OUTSIDE_VIP)?;
+    site.lab.await_path()?;
+    let server = SERVER[0].parse()?;
+    let _server = FtpServer::start(site.lab.server(), server)?;
+    let mut client = FtpClient::connect(site.lab.client(), server)?;
+    client.login()?;
+    let transfer = client.passive_get(site.lab.client(), File::paced(60_000_000, 2_000_000))?;
+    // Group b stays where it is all the time.
+    let client_b = site.lab.add_client("client-b", CLIENT_B)?;
+    Lab::await_path_from(&client_b)?;
+    let b = site.talk(&client_b, PORT + 1)?;
+    b.mark();
+    // It moves to fw1, and megabytes go through there: what fw2 knows of its windows is old.
+    site.lab.heal(site.lab.node(1))?;
+    site.await_address(1, OUTSIDE_VIP)?;
+    let on_time = transfer.bytes();
+    await_until("it goes on through fw1", LIMIT, || {
+        Ok(transfer.bytes() > on_time + 6_000_000)
+    })?;
+    site.await_ready(2, 1, 2)?;
+    assert!(!transfer.is_over(), "it is still under way");
+    site.lab.cut(site.lab.node(1))?;
+    site.await_address(2, OUTSIDE_VIP)?;
+    let cut_at = transfer.bytes();
+    await_until("it goes on through fw2", LIMIT, || {
+        Ok(transfer.bytes() > cut_at + 6_000_000)
+    })?;
+    client.finish(transfer)?;
+    site.assert_alive("group b", &[b.settle(RETURN)?]);
     Ok(())
 }

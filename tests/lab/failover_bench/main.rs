@@ -87,6 +87,15 @@ impl Ruleset {
     }
 }
 
+/// How keepalived tells ctsyncd.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum Via {
+    /// A process for each change: `ctsyncd notify`.
+    Script,
+    /// The FIFO that ctsyncd reads.
+    Fifo,
+}
+
 /// Times failovers, and counts who lives through them.
 #[derive(Parser, Clone, Debug)]
 struct Arguments {
@@ -120,6 +129,9 @@ struct Arguments {
     /// The firewalls' rules.
     #[arg(long, value_enum, default_value = "lab")]
     ruleset: Ruleset,
+    /// How keepalived tells ctsyncd; conntrackd knows its script only.
+    #[arg(long, value_enum, default_value = "script")]
+    via: Via,
     /// So many failovers in a row, back and forth, in place of one.
     #[arg(long, value_name = "N", conflicts_with = "switchover",
           value_parser = clap::value_parser!(u32).range(1..=100))]

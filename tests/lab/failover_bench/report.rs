@@ -128,7 +128,8 @@ impl Row {
             self.ruleset.to_owned(),
         ];
         if let Some(error) = &self.error {
-            cells.push(error.lines().next().unwrap_or_default().to_owned());
+            let words: Vec<_> = error.split_whitespace().collect();
+            cells.push(words.join(" ").chars().take(ERROR_MAX).collect());
             return cells;
         }
         cells.extend([self.detected_ms, self.commit_ms, self.filled_ms].map(shown));
@@ -164,6 +165,9 @@ const HEADS: [&str; 14] = [
     "lost",
     "took ms",
 ];
+
+/// Letters shown of why a row is missing; the line of JSON has all of it.
+const ERROR_MAX: usize = 240;
 
 /// All rows so far.
 #[derive(Debug)]
