@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 
 use ctsyncd::config::settings::{
-    Addressing, CacheSettings, CommitSettings, ControlSettings, KernelSettings, LinkSettings,
-    LogFormat, LogLevel, LogSettings, NodeSettings, Security, Settings,
+    Addressing, CacheSettings, CommitSettings, ControlSettings, KeepalivedSettings, KernelSettings,
+    LinkSettings, LogFormat, LogLevel, LogSettings, NodeSettings, Security, Settings,
 };
 use ctsyncd::config::{self, sections};
 use ctsyncd::flow::filter::{Exclusion, Filters, LocalAddresses, MarkMatch, Networks, Policy};
@@ -97,8 +97,9 @@ fn every_option_of_the_shipped_file_is_read_also_those_behind_a_hash() {
         .filter_map(|line| line.strip_prefix('#'))
         .filter(|line| line.split_once(" = ").is_some_and(|(key, _)| is_key(key)))
         .collect();
-    // name, what may stand beside or in place of the key, and the unicast form of a link.
-    assert_eq!(hidden.len(), 5, "{hidden:?}");
+    // name, what may stand beside or in place of the key, the unicast form of a link, and the paths
+    // that keepalived has to name too.
+    assert_eq!(hidden.len(), 7, "{hidden:?}");
     for line in hidden {
         let (key, _) = line.split_once(" = ").expect("it was filtered by that");
         let whole = match key {
@@ -114,6 +115,7 @@ fn every_option_of_the_shipped_file_is_read_also_those_behind_a_hash() {
                 &format!("key_file = \"/etc/fw.key\"\n{line}"),
             ),
             "insecure" => MINIMAL.replace("insecure = true", line),
+            "notify_fifo" | "track_file" => format!("{MINIMAL}[keepalived]\n{line}\n"),
             other => panic!("no test for {other}"),
         };
         parse(&whole);
@@ -163,6 +165,10 @@ flows_max = 2000
 tombstones_max = 500
 [commit]
 grace = "90s"
+[keepalived]
+notify_fifo = "/run/k.fifo"
+track_file = "/run/k.track"
+unready_priority = 20
 [log]
 level = "debug"
 format = "json"
@@ -243,6 +249,11 @@ format = "json"
         }),
         commit: CommitSettings {
             grace: std::time::Duration::from_secs(90),
+        },
+        keepalived: KeepalivedSettings {
+            notify_fifo: Some(PathBuf::from("/run/k.fifo")),
+            track_file: Some(PathBuf::from("/run/k.track")),
+            unready_priority: 20,
         },
         log: LogSettings {
             level: LogLevel::Debug,
@@ -384,6 +395,7 @@ fn minimal() -> Settings {
         cache: CacheSettings::default(),
         policy: Policy::default(),
         commit: CommitSettings::default(),
+        keepalived: KeepalivedSettings::default(),
         log: LogSettings::default(),
     }
 }

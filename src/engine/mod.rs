@@ -13,8 +13,8 @@ use crate::cache::{Local, Secs, Slot};
 use crate::ctnetlink::request::{KernelRequest, RequestDone};
 use crate::flow::FlowEvent;
 use crate::flow::filter::LocalAddresses;
-use crate::replication::{Circumstances, LinkId, Peer, Replication, ReplicationSettings, Transmit};
-use crate::wire::{Claims, Identity};
+use crate::replication::{LinkId, Peer, Replication, ReplicationSettings, Transmit};
+use crate::wire::{Claims, Identity, Name};
 
 mod batch;
 pub mod command;
@@ -24,6 +24,7 @@ mod flush;
 mod handover;
 mod history;
 mod jobs;
+mod look;
 mod mirror;
 mod notice;
 mod report;
@@ -35,9 +36,9 @@ pub mod status;
 
 pub use command::{Command, FlowsFrom, InstanceState, Reply, Via};
 use handover::Handover;
-pub use handover::{Standing, Switchover};
+pub use handover::Standing;
 use history::{History, Trigger};
-pub use history::{PeerThen, Transition, TransitionKind};
+pub use history::{Transition, TransitionKind};
 use jobs::{Begin, Jobs, Work};
 use mirror::Mirror;
 pub use notice::{JobId, JobResult, Notice};
@@ -65,6 +66,8 @@ pub struct Engine {
     term: u64,
     tenure: Tenure,
     rivals: Vec<Rival>,
+    /// Up to which term what a standby had as an active was taken over.
+    taken_terms: Vec<(Name, u64)>,
     handover: Handover,
     history: History,
     /// As it was looked at last: the pings tell it.
@@ -110,6 +113,7 @@ impl Engine {
             term: settings.term,
             tenure: Tenure::remembered(settings.role, settings.term, settings.masters.clone(), now),
             rivals: Vec::new(),
+            taken_terms: Vec::new(),
             handover: Handover::new(),
             history: History::default(),
             is_ready: false,
@@ -366,47 +370,10 @@ impl Engine {
         }
     }
 
-    /// What the others are to this node, and it to them: told when it has changed.
-    fn look_around(&mut self, now: Instant) {
-        self.watch_rivals(now);
-        self.is_ready = self.cause(now).is_none();
-        self.drive_handover(now, self.is_ready);
-        let told = (self.role_number(), self.term, self.is_ready, self.claims());
-        if told != self.told {
-            self.told = told;
-            self.replication.handle_news(now, told.3);
-        }
-    }
-
     /// A listing beside a commit doubles the commit's time (measured), and can wait for it, unless
     /// it is the first.
     fn may_list(&self) -> bool {
         !self.jobs.is_running() || !self.mirror.is_complete()
-    }
-
-    fn circumstances(&self, now: Instant) -> Circumstances {
-        let elapsed = now.saturating_duration_since(self.began);
-        Circumstances {
-            now,
-            secs: self.secs(now),
-            clock_micros: u64::try_from(elapsed.as_micros())
-                .unwrap_or(u64::MAX)
-                .max(1),
-            table_is_complete: self.mirror.is_complete(),
-            table_is_whole: self.mirror.is_whole(),
-            role: self.role_number(),
-            term: self.term,
-            ready: self.is_ready,
-        }
-    }
-
-    /// As a ping tells it.
-    fn role_number(&self) -> u8 {
-        match self.role {
-            Role::Standby => 0,
-            Role::Promoting => 1,
-            Role::Active => 2,
-        }
     }
 
     fn secs(&self, now: Instant) -> Secs {

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::history::Transition;
+pub use super::handover::Switchover;
+pub use super::history::{PeerThen, Transition, TransitionKind};
 
 /// One look at the node.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]

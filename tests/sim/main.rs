@@ -11,6 +11,7 @@ mod links;
 mod rng;
 #[cfg(feature = "broken-rules")]
 mod rules;
+mod split;
 
 use std::time::Duration;
 
