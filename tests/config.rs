@@ -98,8 +98,9 @@ fn every_option_of_the_shipped_file_is_read_also_those_behind_a_hash() {
         .filter_map(|line| line.strip_prefix('#'))
         .filter(|line| line.split_once(" = ").is_some_and(|(key, _)| is_key(key)))
         .collect();
-    // name, what may stand beside or in place of the key, and the unicast form of a link.
-    assert_eq!(hidden.len(), 5, "{hidden:?}");
+    // name, what may stand beside or in place of the key, the unicast form of a link, and the paths
+    // that keepalived has to name too.
+    assert_eq!(hidden.len(), 7, "{hidden:?}");
     for line in hidden {
         let (key, _) = line.split_once(" = ").expect("it was filtered by that");
         let whole = match key {
@@ -115,6 +116,7 @@ fn every_option_of_the_shipped_file_is_read_also_those_behind_a_hash() {
                 &format!("key_file = \"/etc/fw.key\"\n{line}"),
             ),
             "insecure" => MINIMAL.replace("insecure = true", line),
+            "notify_fifo" | "track_file" => format!("{MINIMAL}[keepalived]\n{line}\n"),
             other => panic!("no test for {other}"),
         };
         parse(&whole);
@@ -165,6 +167,10 @@ tombstones_max = 500
 [commit]
 grace = "90s"
 tcp_liberal = false
+[keepalived]
+notify_fifo = "/run/k.fifo"
+track_file = "/run/k.track"
+unready_priority = 20
 [gate]
 interfaces = ["eth0", "eth1"]
 allow = ["203.0.113.0/24", "2001:db8::7"]
@@ -188,7 +194,6 @@ format = "json"
             key_file: PathBuf::from("/etc/fw.key"),
             other_key_file: Some(PathBuf::from("/etc/fw-old.key")),
         },
-        keepalived: KeepalivedSettings::default(),
         links: vec![
             LinkSettings {
                 interface: "eth2".to_owned(),
@@ -253,6 +258,11 @@ format = "json"
         commit: CommitSettings {
             grace: std::time::Duration::from_secs(90),
             tcp_liberal: false,
+        },
+        keepalived: KeepalivedSettings {
+            notify_fifo: Some(PathBuf::from("/run/k.fifo")),
+            track_file: Some(PathBuf::from("/run/k.track")),
+            unready_priority: 20,
         },
         gate: Some(GateSettings {
             interfaces: vec!["eth0".into(), "eth1".into()],
@@ -397,7 +407,6 @@ fn minimal() -> Settings {
             socket: PathBuf::from("/run/ctsyncd/control.sock"),
         },
         security: Security::Insecure,
-        keepalived: KeepalivedSettings::default(),
         links: vec![LinkSettings {
             interface: "eth2".to_owned(),
             addressing: Addressing::Multicast {
@@ -411,6 +420,7 @@ fn minimal() -> Settings {
         policy: Policy::default(),
         standby: StandbySettings { is_hot: false },
         commit: CommitSettings::default(),
+        keepalived: KeepalivedSettings::default(),
         gate: None,
         log: LogSettings::default(),
     }

@@ -11,8 +11,7 @@ use super::text::{self, grouped, span};
 use super::{CliError, Exit};
 use crate::control::client::Client;
 use crate::control::message::Request;
-use crate::engine::status::PastTransition;
-use crate::engine::{Transition, TransitionKind};
+use crate::engine::status::{PastTransition, Transition, TransitionKind};
 
 #[derive(Debug, Args)]
 pub(super) struct HistoryArgs {
@@ -119,8 +118,7 @@ pub(super) fn moment(at_ms: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::PeerThen;
-    use crate::engine::status::CommitStatus;
+    use crate::engine::status::{CommitStatus, PeerThen};
 
     pub(crate) fn promotion() -> PastTransition {
         PastTransition {

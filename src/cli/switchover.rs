@@ -10,7 +10,7 @@ use super::text::span;
 use super::{CliError, Exit};
 use crate::control::client::Client;
 use crate::control::message::Request;
-use crate::engine::Switchover;
+use crate::engine::status::Switchover;
 
 #[derive(Debug, Args)]
 pub(super) struct SwitchoverArgs {

@@ -24,11 +24,6 @@ pub(super) fn settle(
     let given = section.unready_priority.as_ref();
     let unready =
         given.and_then(|given| check.within("unready_priority", given, &UNREADY_PRIORITY));
-    if let (Some(given), None) = (given, &section.track_file) {
-        let message = "unready_priority without a track_file: how would keepalived hear of it?";
-        let help = "name the file with track_file, and track it in keepalived.conf";
-        check.report.error_help(given.span(), message, help);
-    }
     if let (Some(fifo), Some(track)) = (&section.notify_fifo, &section.track_file)
         && fifo.get_ref() == track.get_ref()
     {

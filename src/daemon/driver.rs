@@ -399,12 +399,7 @@ impl Driver {
 
     /// What a later run has to know of the role.
     fn remember(&self) {
-        let engine = &self.parts.engine;
-        let now = Remembered {
-            role: engine.role(),
-            term: engine.term(),
-            masters: engine.masters().to_vec(),
-        };
+        let now = Remembered::of(&self.parts.engine);
         self.parts.role.send_if_modified(|before| {
             let is_news = *before != now;
             *before = now;

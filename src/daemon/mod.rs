@@ -7,9 +7,9 @@
 //! Start order: what can be refused comes first (capability, links, control socket), then the
 //! event socket, then the listing of the kernel's table. So a start that fails has done nothing.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context;
 use tokio::runtime::{Builder, Runtime};
@@ -29,6 +29,7 @@ mod port;
 mod remember;
 pub mod systemd;
 mod tell;
+mod told;
 mod track;
 
 use self::systemd::Systemd;
@@ -36,7 +37,7 @@ use crate::cache::HashKey;
 use crate::config::settings::{Addressing, LinkSettings, Security, Settings};
 use crate::control::server::ControlServer;
 use crate::engine::status::{Role, Status};
-use crate::engine::{Command, Engine, EngineSettings, Reply, Standing, Transition};
+use crate::engine::{Command, Engine, EngineSettings, Reply, Standing};
 use crate::kernel::{AddressWatch, EventReader, HostWatch, Requests, capability, clock, sysctl};
 use crate::net::Link;
 use crate::wire::seal::Keyring;
@@ -49,6 +50,7 @@ use history::History;
 use look::Look;
 use port::Port;
 use remember::{Memory, Remembered};
+use told::Told;
 use track::TrackFile;
 
 /// Batches of events that wait for the engine; when they are full the reader waits, the kernel
@@ -249,61 +251,6 @@ async fn attend(
                 warn!("SIGHUP: the configuration is read at start only; restart to apply changes");
             }
         }
-    }
-}
-
-/// What the engine tells that has to be written somewhere.
-struct Told {
-    role: watch::Receiver<Remembered>,
-    memory: Memory,
-    standing: watch::Receiver<Standing>,
-    track: Option<TrackFile>,
-    transitions: mpsc::Receiver<(Instant, Transition)>,
-}
-
-impl Told {
-    /// Waits for the next word and writes it down; false when the engine is gone.
-    async fn changed(&mut self, history: &Mutex<History>) -> bool {
-        tokio::select! {
-            changed = self.standing.changed() => {
-                self.write_standing();
-                changed.is_ok()
-            }
-            changed = self.role.changed() => {
-                complain(self.memory.write(&self.role.borrow_and_update()));
-                changed.is_ok()
-            }
-            transition = self.transitions.recv() => {
-                let Some((began, transition)) = transition else {
-                    return false;
-                };
-                let mut history = history.lock().unwrap_or_else(PoisonError::into_inner);
-                complain(history.note(began, transition));
-                true
-            }
-        }
-    }
-
-    fn write_standing(&mut self) {
-        let standing = *self.standing.borrow_and_update();
-        if let Some(track) = &self.track {
-            complain(track.write(standing));
-        }
-    }
-
-    /// A standby without a daemon is not ready. An active node goes on without one.
-    fn on_stop(&mut self) {
-        if self.role.borrow().role == Role::Standby
-            && let Some(track) = &self.track
-        {
-            complain(track.write(Standing::Unready));
-        }
-    }
-}
-
-fn complain(outcome: anyhow::Result<()>) {
-    if let Err(error) = outcome {
-        warn!("{error:#}");
     }
 }
 

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
-use crate::engine::Instance;
 use crate::engine::status::Role;
+use crate::engine::{Engine, Instance};
 
 /// The file.
 #[derive(Debug)]
@@ -55,6 +55,17 @@ impl Memory {
         fs::write(&beside, text)
             .and_then(|()| fs::rename(&beside, &self.path))
             .with_context(|| format!("cannot remember the role in {}", self.path.display()))
+    }
+}
+
+impl Remembered {
+    /// What an engine is now.
+    pub(super) fn of(engine: &Engine) -> Self {
+        Self {
+            role: engine.role(),
+            term: engine.term(),
+            masters: engine.masters().to_vec(),
+        }
     }
 }
 

@@ -260,7 +260,7 @@ impl Engine {
             ));
         }
         match (taker, demoted_at) {
-            (Some((name, told_role, term)), Some(demoted)) if told_role == 2 => {
+            (Some((name, 2, term)), Some(demoted)) => {
                 let done = Switchover {
                     peer: name.as_str().to_owned(),
                     term,

@@ -13,8 +13,8 @@ use crate::cache::{Local, Secs, Slot};
 use crate::ctnetlink::request::{KernelRequest, RequestDone};
 use crate::flow::filter::LocalAddresses;
 use crate::flow::{ExpectationEvent, FlowEvent};
-use crate::replication::{Circumstances, LinkId, Peer, Replication, ReplicationSettings, Transmit};
-use crate::wire::{Claims, Identity};
+use crate::replication::{LinkId, Peer, Replication, ReplicationSettings, Transmit};
+use crate::wire::{Claims, Identity, Name};
 
 mod background;
 mod batch;
@@ -30,6 +30,7 @@ mod handover;
 mod history;
 mod hot;
 mod jobs;
+mod look;
 mod mirror;
 mod naming;
 mod needs;
@@ -51,9 +52,9 @@ mod text;
 use background::Background;
 pub use command::{Command, FlowsFrom, InstanceState, Reply, Via};
 use handover::Handover;
-pub use handover::{Standing, Switchover};
+pub use handover::Standing;
 use history::{History, Trigger};
-pub use history::{PeerThen, Transition, TransitionKind};
+pub use history::{Transition, TransitionKind};
 use hot::{KeepAround, Keeper};
 use jobs::{Begin, Jobs, Work};
 use mirror::Mirror;
@@ -87,6 +88,8 @@ pub struct Engine {
     tenure: Tenure,
     kernel: KernelView,
     rivals: Vec<Rival>,
+    /// Up to which term what a standby had as an active was taken over.
+    taken_terms: Vec<(Name, u64)>,
     handover: Handover,
     history: History,
     /// As it was looked at last: the pings tell it.
@@ -136,6 +139,7 @@ impl Engine {
             tenure: Tenure::remembered(settings.role, settings.term, settings.masters.clone(), now),
             kernel: KernelView::default(),
             rivals: Vec::new(),
+            taken_terms: Vec::new(),
             handover: Handover::new(),
             history: History::default(),
             is_ready: false,
@@ -498,47 +502,10 @@ impl Engine {
         }
     }
 
-    /// What the others are to this node, and it to them: told when it has changed.
-    fn look_around(&mut self, now: Instant) {
-        self.watch_rivals(now);
-        self.is_ready = self.cause(now).is_none();
-        self.drive_handover(now, self.is_ready);
-        let told = (self.role_number(), self.term, self.is_ready, self.claims());
-        if told != self.told {
-            self.told = told;
-            self.replication.handle_news(now, told.3);
-        }
-    }
-
     /// A listing beside a commit doubles the commit's time (measured), and can wait for it, unless
     /// it is the first.
     fn may_list(&self) -> bool {
         !self.jobs.is_running() || !self.mirror.is_complete()
-    }
-
-    fn circumstances(&self, now: Instant) -> Circumstances {
-        let elapsed = now.saturating_duration_since(self.began);
-        Circumstances {
-            now,
-            secs: self.secs(now),
-            clock_micros: u64::try_from(elapsed.as_micros())
-                .unwrap_or(u64::MAX)
-                .max(1),
-            table_is_complete: self.mirror.is_complete(),
-            table_is_whole: self.mirror.is_whole(),
-            role: self.role_number(),
-            term: self.term,
-            ready: self.is_ready,
-        }
-    }
-
-    /// As a ping tells it.
-    fn role_number(&self) -> u8 {
-        match self.role {
-            Role::Standby => 0,
-            Role::Promoting => 1,
-            Role::Active => 2,
-        }
     }
 
     fn secs(&self, now: Instant) -> Secs {

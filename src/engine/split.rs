@@ -5,6 +5,7 @@
 //! | active, as we are | other instances | active-active: each has its own flows |
 //! | active, as we are | one of ours, or everything | split brain, if it lasts |
 //! | was active beside us, and is no longer | | its flows live here now: they are taken over, once |
+//! | standby, in a later term than ours | | was active out of our sight: likewise |
 //!
 //! Nothing is deleted here, on either side: who of the two is wrong is not for us to know.
 
@@ -16,12 +17,15 @@ use super::jobs::Work;
 use super::notice::{JobId, Notice};
 use super::status::{Role, SplitBrainStatus};
 use super::{Engine, Peer};
-use crate::wire::Name;
+use crate::wire::{Name, Outcome};
 
 /// Two claims that overlap for less than this are a hand-over: where the new active preempts,
 /// keepalived makes it MASTER before the old one has noticed, and either may be busy with its
 /// commit when the other one's ping comes.
 const SPLIT_AFTER: Duration = Duration::from_secs(2);
+
+/// A replica that does not become whole in this time is taken over as it is.
+const WHOLE_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// A peer that is active while we are.
 #[derive(Debug)]
@@ -35,6 +39,8 @@ pub(super) struct Rival {
     overlaps_since: Option<Instant>,
     /// The split brain was told.
     is_told: bool,
+    /// When it was first heard to be standby.
+    stepped_down_at: Option<Instant>,
     /// It has stepped down, and this job takes its flows over.
     job: Option<JobId>,
 }
@@ -51,6 +57,7 @@ impl Rival {
             is_proven,
             overlaps_since: None,
             is_told: false,
+            stepped_down_at: None,
             job: None,
         }
     }
@@ -79,7 +86,10 @@ impl Engine {
             let overlap = peer.claims().overlap(&claims);
             match told.role {
                 2 if self.role == Role::Active && is_fresh => self.on_rival(now, name, overlap),
-                0 => self.on_stepped_down(now, name),
+                0 => {
+                    let is_whole = told.lag_records == 0 && peer.verdict() == Some(Outcome::Equal);
+                    self.on_standby(now, name, told.term, is_whole);
+                }
                 // Promoting or demoting: let it come to its end.
                 _ => {}
             }
@@ -118,6 +128,22 @@ impl Engine {
         self.rivals.retain(|rival| rival.job != Some(job));
     }
 
+    /// A standby with a later term than ours was active out of our sight, after we were.
+    fn on_standby(&mut self, now: Instant, name: Name, term: u64, is_whole: bool) {
+        let is_known = |(peer, taken): &(Name, u64)| *peer == name && *taken >= term;
+        if self.role == Role::Active
+            && term > self.term
+            && !self.taken_terms.iter().any(is_known)
+            && !self.rivals.iter().any(|rival| rival.name == name)
+        {
+            self.rivals.push(Rival::new(name, true));
+        }
+        if self.on_stepped_down(now, name, is_whole) {
+            self.taken_terms.retain(|(peer, _)| *peer != name);
+            self.taken_terms.push((name, term));
+        }
+    }
+
     fn on_rival(&mut self, now: Instant, name: Name, overlap: bool) {
         let known = self.rivals.iter().position(|rival| rival.name == name);
         let at = known.unwrap_or_else(|| {
@@ -125,6 +151,7 @@ impl Engine {
             self.rivals.len() - 1
         });
         (self.rivals[at].is_proven, self.rivals[at].job) = (true, None);
+        self.rivals[at].stepped_down_at = None;
         if !overlap {
             return self.on_no_overlap(now, name);
         }
@@ -151,22 +178,28 @@ impl Engine {
         }
     }
 
-    /// What a rival leaves is taken over by a commit, once.
-    fn on_stepped_down(&mut self, now: Instant, name: Name) {
+    /// What a rival leaves is taken over by a commit, once: when its replica is whole, as far as it
+    /// can tell, or after a while. True: now.
+    fn on_stepped_down(&mut self, now: Instant, name: Name, is_whole: bool) -> bool {
         self.on_no_overlap(now, name);
-        let is_new = |rival: &&Rival| rival.name == name && rival.job.is_none();
-        if !self.rivals.iter().any(|rival| is_new(&rival)) {
-            return;
+        let is_new = |rival: &&mut Rival| rival.name == name && rival.job.is_none();
+        let Some(rival) = self.rivals.iter_mut().find(is_new) else {
+            return false;
+        };
+        let since = *rival.stepped_down_at.get_or_insert(now);
+        if !is_whole && now < since + WHOLE_WAIT_MAX {
+            return false;
         }
         // A full queue holds commits enough; they take this peer's flows too.
         let Reply::Started(job) = self.jobs.queue(Work::Commit, Vec::new()) else {
-            return;
+            return false;
         };
         let kind = TransitionKind::TakeOver;
         self.begin_transition(now, kind, &Trigger::SteppedDown(name), Some(job));
         if let Some(rival) = self.rivals.iter_mut().find(|rival| rival.name == name) {
             rival.job = Some(job);
         }
+        true
     }
 
     fn end_split_brains(&mut self, now: Instant) {

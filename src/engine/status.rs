@@ -6,7 +6,8 @@ mod foreseen;
 
 pub use foreseen::{Foreseen, ForeseenConflict, ForeseenRoom, ForeseenSource};
 
-use super::history::Transition;
+pub use super::handover::Switchover;
+pub use super::history::{PeerThen, Transition, TransitionKind};
 
 /// One look at the node.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]

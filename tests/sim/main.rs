@@ -13,6 +13,7 @@ mod release;
 mod rng;
 #[cfg(feature = "broken-rules")]
 mod rules;
+mod split;
 mod upgrade;
 
 use std::net::IpAddr;

@@ -1,7 +1,10 @@
 //! The exact text of `status` for a sample of each situation.
 
 use super::*;
-use crate::engine::status::{FailedFlows, KernelStatus, LinkStatus, LocalStatus, PathStatus};
+use crate::engine::status::{
+    FailedFlows, KernelStatus, LinkStatus, LocalStatus, PathStatus, SplitBrainStatus, Transition,
+    TransitionKind,
+};
 
 #[test]
 fn a_ready_standby_fits_a_screen_and_says_so_first() {
@@ -47,6 +50,48 @@ peer fw2  SILENT, heard 2 min 5 s ago
 STRANGER fw3  it sends in the clear, and this node has a key: give it the key_file too
 "
     );
+}
+
+#[test]
+fn a_split_brain_stands_below_the_head_and_fails_the_check() {
+    let mut status = standby();
+    status.split_brain = vec![SplitBrainStatus {
+        peer: "fw1".into(),
+        instances: vec!["GROUP firewall".into()],
+        since_ms: 125_000,
+        cause: "fw1 is active for GROUP firewall as well: mend it".into(),
+    }];
+    let text = render(&status, Colour::Never);
+    let line = "\nSPLIT BRAIN for 2 min 5 s: fw1 is active for GROUP firewall as well: mend it\n";
+    assert!(text.contains(line), "{text}");
+    assert_eq!(
+        check_line(&status),
+        "fw2: standby, split brain: fw1 is active for GROUP firewall as well: mend it"
+    );
+}
+
+#[test]
+fn the_last_promotion_is_one_line() {
+    let mut status = standby();
+    status.last_promotion = Some(PastTransition {
+        at_ms: 1_795_579_514_088,
+        run: "a".into(),
+        transition: Transition {
+            number: 1,
+            kind: TransitionKind::Promotion,
+            trigger: "command".into(),
+            term: 4,
+            peers: Vec::new(),
+            commit_started_ms: Some(0),
+            done_ms: Some(7),
+            commit: None,
+            failed: None,
+        },
+    });
+    let text = render(&status, Colour::Never);
+    let line = "\npromoted 2026-11-25T04:05:14.088Z, term 4, by command; commit began after 0 ms, \
+                done after 7 ms\n";
+    assert!(text.contains(line), "{text}");
 }
 
 #[test]
