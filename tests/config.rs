@@ -12,8 +12,7 @@ use proptest::prelude::*;
 
 use ctsyncd::config::settings::{
     Addressing, CacheSettings, CommitSettings, ControlSettings, KernelSettings, LinkSettings,
-    LogFormat, LogLevel, LogSettings, NodeSettings, Security, Settings,
-    StandbySettings,
+    LogFormat, LogLevel, LogSettings, NodeSettings, Security, Settings, StandbySettings,
 };
 use ctsyncd::config::{self, sections};
 use ctsyncd::flow::filter::{Exclusion, Filters, LocalAddresses, MarkMatch, Networks, Policy};

@@ -62,7 +62,9 @@ impl<T> Batches<T> {
 
     /// True if the batch that ends with `last_seq` is one of these.
     pub(super) fn holds(&self, last_seq: u32) -> bool {
-        self.under_way.iter().any(|batch| batch.last_seq() == last_seq)
+        self.under_way
+            .iter()
+            .any(|batch| batch.last_seq() == last_seq)
     }
 
     pub(super) fn has_room(&self) -> bool {

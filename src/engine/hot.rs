@@ -14,8 +14,8 @@ use super::batch::{Batches, Writing};
 use super::mirror::Mirror;
 use super::restore::Failure;
 use super::status::Role;
-use crate::cache::local::Origin;
 use crate::cache::Secs;
+use crate::cache::local::Origin;
 use crate::ctnetlink::encode::{self, Ack, Create, Helper, Update};
 use crate::ctnetlink::request::KernelRequest;
 use crate::flow::{Flow, FlowKey};
@@ -366,11 +366,7 @@ impl Keeper {
     }
 
     /// The next key to look at, the most urgent first.
-    fn next_key(
-        &mut self,
-        around: &mut KeepAround<'_>,
-        budget: &mut u32,
-    ) -> Option<Next> {
+    fn next_key(&mut self, around: &mut KeepAround<'_>, budget: &mut u32) -> Option<Next> {
         *budget -= 1;
         if let Some(later) = self.take_due(around) {
             return Some(later);
@@ -468,12 +464,7 @@ impl Keeper {
     }
 
     /// Looks at one flow and does what is to be done.
-    fn look(
-        &mut self,
-        next: Next,
-        around: &mut KeepAround<'_>,
-        batch: &mut Writing<'_, Purpose>,
-    ) {
+    fn look(&mut self, next: Next, around: &mut KeepAround<'_>, batch: &mut Writing<'_, Purpose>) {
         let Next {
             key,
             cause,
@@ -546,7 +537,10 @@ impl Keeper {
         if want.is_none() && held.is_none() {
             return Act::Nothing;
         }
-        let has = |peer: &Peer| peer.replica().is_some_and(|replica| replica.find(key).is_some());
+        let has = |peer: &Peer| {
+            peer.replica()
+                .is_some_and(|replica| replica.find(key).is_some())
+        };
         let is_nowhere = want.is_none() && !around.peers.iter().any(has);
         decide(
             want.as_ref(),

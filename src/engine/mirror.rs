@@ -205,7 +205,9 @@ impl Mirror {
                 && ended.len() < GONE_MAX
             {
                 let hash = self.local.hash_key().of_key(&event.flow.key());
-                ended.entry(hash, |&ended| ended == hash, |&ended| ended).or_insert(hash);
+                ended
+                    .entry(hash, |&ended| ended == hash, |&ended| ended)
+                    .or_insert(hash);
             }
             has_changed |= self.apply(event, at);
         }

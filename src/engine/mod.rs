@@ -31,8 +31,8 @@ mod role;
 mod settings;
 pub mod status;
 
-use hot::{KeepAround, Keeper};
 pub use command::{Command, FlowsFrom, Reply};
+use hot::{KeepAround, Keeper};
 use jobs::{Begin, Jobs, Work};
 use mirror::Mirror;
 pub use notice::{JobId, JobResult, Notice};

@@ -136,7 +136,10 @@ fn a_copy_that_is_deleted_here_is_created_again() -> Result<()> {
     await_until("they are back", CONVERGE, || {
         Ok(cluster.node(2).namespace().flow_count()? == 500)
     })?;
-    ensure!(cluster.daemon(1).local_flows()? == 500, "the owner has them");
+    ensure!(
+        cluster.daemon(1).local_flows()? == 500,
+        "the owner has them"
+    );
     Ok(())
 }
 

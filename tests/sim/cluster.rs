@@ -220,7 +220,13 @@ impl Cluster {
     /// Flows of a node are born, change and end, each with a life of its own.
     pub(crate) fn live_on(&mut self, node: usize, times: u64) {
         for _ in 0..times {
-            let Self { nodes, rng, lives, options, .. } = self;
+            let Self {
+                nodes,
+                rng,
+                lives,
+                options,
+                ..
+            } = self;
             nodes[node].kernel.live(rng, options.flows, lives);
         }
     }

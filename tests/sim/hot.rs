@@ -48,7 +48,11 @@ fn at_rest(cluster: &mut Cluster, active: usize, limit: Duration) {
     // standby still has of its own ages; then the next scrub walks.
     let mut waited = Duration::ZERO;
     while let Some(what) = unlike(cluster, active) {
-        assert!(waited < limit + 400 * SECOND, "seed {}: {what}", cluster.seed());
+        assert!(
+            waited < limit + 400 * SECOND,
+            "seed {}: {what}",
+            cluster.seed()
+        );
         cluster.run(SECOND);
         waited += SECOND;
     }
@@ -67,7 +71,9 @@ fn unlike(cluster: &Cluster, active: usize) -> Option<String> {
             }
         }
         for slot in (0..local.slots()).map(Slot) {
-            let Some(flow) = local.flow(slot) else { continue };
+            let Some(flow) = local.flow(slot) else {
+                continue;
+            };
             let origin = local.origin(slot);
             assert!(
                 !local.replicates(slot) || matches!(origin, Origin::Own | Origin::Shared),

@@ -122,7 +122,12 @@ impl Kernel {
             return;
         }
         let is_over = |(_, at): &(&Key, &Instant)| **at <= now;
-        let over: Vec<Key> = self.expires.iter().filter(is_over).map(|(key, _)| *key).collect();
+        let over: Vec<Key> = self
+            .expires
+            .iter()
+            .filter(is_over)
+            .map(|(key, _)| *key)
+            .collect();
         for key in over {
             self.end(key, 0);
         }
@@ -131,7 +136,11 @@ impl Kernel {
     /// From now on this kernel carries traffic, or does not.
     pub(crate) fn carry_traffic(&mut self, carries_traffic: bool) {
         if self.carries_traffic && !carries_traffic {
-            let left: Vec<(Key, u32)> = self.table.iter().map(|(key, flow)| (*key, flow.timeout_secs)).collect();
+            let left: Vec<(Key, u32)> = self
+                .table
+                .iter()
+                .map(|(key, flow)| (*key, flow.timeout_secs))
+                .collect();
             for (key, timeout_secs) in left {
                 self.expire(key, timeout_secs);
             }

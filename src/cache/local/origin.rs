@@ -6,8 +6,8 @@
 
 use super::super::list::{Kind, Meta};
 use super::{Applied, Circumstances, Local, Slot};
-use crate::flow::{EventKind, Flow, FlowEvent};
 use crate::cache::Secs;
+use crate::flow::{EventKind, Flow, FlowEvent};
 use crate::rules::{Rule, holds};
 
 /// Whose a flow is.

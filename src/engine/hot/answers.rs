@@ -56,9 +56,7 @@ impl Keeper {
     fn on_silence(&mut self, purpose: Purpose, around: &mut KeepAround<'_>) {
         match purpose {
             Purpose::Clear => {}
-            Purpose::Create(Attempt { key, .. })
-            | Purpose::Update(key)
-            | Purpose::Delete(key) => {
+            Purpose::Create(Attempt { key, .. }) | Purpose::Update(key) | Purpose::Delete(key) => {
                 self.wants_listing = true;
                 Self::finish(&key, around);
             }
@@ -114,9 +112,7 @@ impl Keeper {
                 });
             }
             // The master has ended, or is on its way; without it the flow lives on as what it is.
-            libc::ENOENT
-                if !attempt.without_master && wants_rare(|rare| rare.master.is_some()) =>
-            {
+            libc::ENOENT if !attempt.without_master && wants_rare(|rare| rare.master.is_some()) => {
                 self.again.push_back(Attempt {
                     step: Step::Create,
                     without_master: true,
@@ -130,12 +126,7 @@ impl Keeper {
         }
     }
 
-    fn on_updated(
-        &mut self,
-        key: &FlowKey,
-        outcome: Option<Outcome>,
-        around: &mut KeepAround<'_>,
-    ) {
+    fn on_updated(&mut self, key: &FlowKey, outcome: Option<Outcome>, around: &mut KeepAround<'_>) {
         match outcome {
             None | Some(Outcome::Found(_)) => {
                 self.counters.updated += 1;
@@ -153,12 +144,7 @@ impl Keeper {
         }
     }
 
-    fn on_deleted(
-        &mut self,
-        key: &FlowKey,
-        outcome: Option<Outcome>,
-        around: &mut KeepAround<'_>,
-    ) {
+    fn on_deleted(&mut self, key: &FlowKey, outcome: Option<Outcome>, around: &mut KeepAround<'_>) {
         match outcome {
             None | Some(Outcome::Found(_)) => {
                 self.counters.deleted += 1;

@@ -255,9 +255,11 @@ fn differs(want: ProtoInfo, held: ProtoInfo) -> bool {
 /// What an update would have to change and cannot.
 fn sequence(rare: Option<&Rare>) -> Option<(Option<[u32; 3]>, Option<[u32; 3]>)> {
     let rare = rare?;
-    let parts = |adj: crate::flow::rare::SeqAdj| {
-        [adj.correction_pos, adj.offset_before, adj.offset_after]
-    };
+    let parts =
+        |adj: crate::flow::rare::SeqAdj| [adj.correction_pos, adj.offset_before, adj.offset_after];
     let adjustments = (rare.seqadj_orig.map(parts), rare.seqadj_reply.map(parts));
     (adjustments != (None, None)).then_some(adjustments)
 }
+
+#[cfg(test)]
+mod tests;

@@ -124,16 +124,13 @@ impl Sources {
 
     /// Every living source has been compared with its replica since we met.
     pub(super) fn are_proven(&self) -> bool {
-        (0..PEERS_MAX).all(|at| {
-            self.standing[at] != Standing::Living || self.proven >> at & 1 == 1
-        })
+        (0..PEERS_MAX).all(|at| self.standing[at] != Standing::Living || self.proven >> at & 1 == 1)
     }
 
     /// Every living source has been active for a while.
     pub(super) fn are_settled(&self) -> bool {
-        (0..PEERS_MAX).all(|at| {
-            self.standing[at] != Standing::Living || self.settled >> at & 1 == 1
-        })
+        (0..PEERS_MAX)
+            .all(|at| self.standing[at] != Standing::Living || self.settled >> at & 1 == 1)
     }
 
     /// What the peers that carry traffic say of a flow.

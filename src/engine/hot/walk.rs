@@ -4,9 +4,9 @@
 use std::time::{Duration, Instant};
 
 use super::{KeepAround, Keeper, Standing};
+use crate::cache::local::Origin;
 use crate::cache::{Local, Secs, Slot};
 use crate::flow::FlowKey;
-use crate::cache::local::Origin;
 use crate::replication::PEERS_MAX;
 
 /// Copies that have half of their time behind them are looked for this often. The shortest get 300
@@ -63,8 +63,7 @@ impl Keeper {
             let slot = Slot(walk.slot);
             walk.slot += 1;
             if let Some(flow) = local.flow(slot)
-                && (local.origin(slot) != Origin::Own
-                    || !local.is_fresh(slot, around.mirror.era()))
+                && (local.origin(slot) != Origin::Own || !local.is_fresh(slot, around.mirror.era()))
             {
                 return Some(flow.key());
             }
@@ -78,7 +77,9 @@ impl Keeper {
         }
         if self.claims_until.is_some() && self.walk_due.is_none() {
             // A peer may fall silent yet.
-            self.walk_due = self.claims_until.map(|until| until.min(around.now + Duration::from_secs(1)));
+            self.walk_due = self
+                .claims_until
+                .map(|until| until.min(around.now + Duration::from_secs(1)));
         }
         None
     }
@@ -105,11 +106,7 @@ impl Rearm {
     }
 
     /// The next copy that has half of its time behind it.
-    pub(super) fn next(
-        &mut self,
-        around: &KeepAround<'_>,
-        budget: &mut u32,
-    ) -> Option<FlowKey> {
+    pub(super) fn next(&mut self, around: &KeepAround<'_>, budget: &mut u32) -> Option<FlowKey> {
         let local = &around.mirror.local;
         if !self.is_due(around.now) {
             return None;
