@@ -272,6 +272,11 @@ impl Keeper {
         self.walk_due = Some(now);
     }
 
+    /// A promotion was a short while ago.
+    pub(super) fn claims(&self) -> bool {
+        self.claims_until.is_some()
+    }
+
     /// This node has been demoted: what it tracked itself goes stale.
     pub(super) fn on_demoted(&mut self, now: Instant) {
         self.claims_until = None;

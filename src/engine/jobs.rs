@@ -104,14 +104,9 @@ impl Jobs {
         works.any(|work| work != Work::Check)
     }
 
-    /// True if second looks wait.
-    pub(super) fn has_checks(&self) -> bool {
-        self.queue.iter().any(|(_, work)| *work == Work::Check)
-    }
-
     /// Queues a second look, unless one waits already.
     pub(super) fn queue_check(&mut self) {
-        if !self.has_checks() {
+        if !self.queue.iter().any(|(_, work)| *work == Work::Check) {
             let job = self.new_id();
             self.queue.push_back((job, Work::Check));
         }

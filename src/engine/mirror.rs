@@ -42,8 +42,8 @@ pub(super) struct Mirror {
     finds: Origin,
     /// Packets that change a copy make it worth telling.
     shares: bool,
-    /// Hashes of the keys whose end was told since a promotion that found everything in place:
-    /// the second look does not bring them back. `None` while nobody asks.
+    /// Hashes of the keys whose end was told since a promotion that found everything in place, for
+    /// a while: second looks do not bring them back.
     pub(super) ended: Option<HashTable<u64>>,
     /// What the keeper of hot standby has under way.
     pub(super) writes: Writes,

@@ -273,6 +273,9 @@ impl Engine {
         }
         self.settle_jobs(now);
         if !self.jobs.is_running() {
+            if !self.keeper.claims() {
+                self.mirror.ended = None;
+            }
             let mut next_seq = self.jobs.next_seq;
             let request = self.with_keeper(now, |keeper, around| {
                 keeper.look_at_peers(around);
