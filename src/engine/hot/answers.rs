@@ -218,8 +218,9 @@ impl Keeper {
         }
     }
 
-    /// Another entry is in the way. A stray of this standby goes; a flow that a peer still has, or
-    /// one that an active node tracks, does not: its end is on its way, or it is right.
+    /// Another entry is in the way. A stray goes: on a standby any that no peer has, on an active
+    /// node one that was born of this flow's own replies. What a peer still has stays, for its end
+    /// is on its way, and what an active node tracks.
     fn on_blocker(
         &mut self,
         attempt: Attempt,
@@ -227,7 +228,10 @@ impl Keeper {
         around: &mut KeepAround<'_>,
     ) {
         let is_wanted = self.want(&blocker.key(), around).is_some();
-        if is_wanted || around.role != Role::Standby {
+        let want = self.want(&attempt.key, around);
+        let is_of_replies = want.is_some_and(|(_, want)| want.flow.reply == blocker.orig);
+        let is_stray = around.role == Role::Standby || is_of_replies;
+        if is_wanted || !is_stray {
             return self.give_up(attempt, around);
         }
         self.again.push_back(Attempt {
