@@ -14,7 +14,7 @@ use ctsyncd::wire::header::Kind;
 use ctsyncd::wire::seal::{ClusterKey, Keyring};
 use ctsyncd::wire::{DATAGRAM_BYTES_MAX, Epoch, Header, Identity, Name, Record, Records};
 
-use crate::kernel::{Delivery, Kernel, Lives, PORT_ID, numbered, ordered};
+use crate::kernel::{Delivery, Kernel, Lives, PORT_ID, numbered, ordered, timeless};
 use crate::links::{InFlight, Links};
 use crate::rng::Rng;
 
@@ -815,7 +815,9 @@ fn damage(rng: &mut Rng, datagram: &mut Vec<u8>) {
 fn local_table(engine: &Engine) -> Table {
     let local = engine.local();
     let flows = (0..local.slots()).filter_map(|slot| local.flow(Slot(slot)));
-    flows.map(|flow| (ordered(&flow.key()), *flow)).collect()
+    flows
+        .map(|flow| (ordered(&flow.key()), timeless(flow)))
+        .collect()
 }
 
 /// What of it the peers hear of.
@@ -825,13 +827,15 @@ fn told_table(engine: &Engine) -> Table {
         let flow = local.flow(slot)?;
         local.replicates(slot).then_some(flow)
     });
-    flows.map(|flow| (ordered(&flow.key()), *flow)).collect()
+    flows
+        .map(|flow| (ordered(&flow.key()), timeless(flow)))
+        .collect()
 }
 
 fn replica_table(replica: &Replica) -> Table {
     let flows = (0..replica.slots()).filter_map(|slot| replica.flow(Slot(slot)));
     flows
-        .map(|(flow, _)| (ordered(&flow.key()), *flow))
+        .map(|(flow, _)| (ordered(&flow.key()), timeless(flow)))
         .collect()
 }
 

@@ -289,7 +289,13 @@ impl Kernel {
         if let Some(done) = self.done.pop_front() {
             return Some(Delivery::Done(done));
         }
-        let Self { listing, table, .. } = self;
+        let Self {
+            listing,
+            table,
+            expires,
+            now,
+            ..
+        } = self;
         let running = listing.as_mut()?;
         if running.read.is_empty() && (running.to_read.is_empty() || running.is_cut_short) {
             let complete = running.to_read.is_empty();
@@ -300,9 +306,18 @@ impl Kernel {
         let up_to = |rng: &mut Rng, len: usize| rng.below(len as u64 + 1) as usize;
         let count = up_to(rng, running.to_read.len());
         let keys = running.to_read.drain(..count);
-        running
-            .read
-            .extend(keys.filter_map(|key| table.get(&key).copied()));
+        running.read.extend(keys.filter_map(|key| {
+            let flow = *table.get(&key)?;
+            let left = expires
+                .get(&key)
+                .zip(*now)
+                .map(|(at, now)| at.saturating_duration_since(now));
+            let timeout_secs = left.map_or(flow.timeout_secs, |left| left.as_secs() as u32);
+            Some(Flow {
+                timeout_secs,
+                ..flow
+            })
+        }));
         let count = up_to(rng, running.read.len());
         let listed = running.read.drain(..count);
         let listed = listed
@@ -316,9 +331,10 @@ impl Kernel {
         self.events.is_empty() && self.done.is_empty() && self.listing.is_none() && !self.overrun
     }
 
-    /// The table, in an order that two kernels share.
+    /// The table, in an order that two kernels share. Timeouts tick, and are left out.
     pub(crate) fn flows(&self) -> BTreeMap<Key, Flow> {
-        self.table.clone()
+        let flows = self.table.iter();
+        flows.map(|(key, flow)| (*key, timeless(flow))).collect()
     }
 
     /// What tells the flows apart.
@@ -471,6 +487,14 @@ pub(crate) fn ordered(key: &FlowKey) -> Key {
     bytes[36..38].copy_from_slice(&[key.orig.family as u8, key.orig.protocol]);
     bytes[38..].copy_from_slice(&key.zone.to_be_bytes());
     bytes
+}
+
+/// A flow without its timeout.
+pub(crate) fn timeless(flow: &Flow) -> Flow {
+    Flow {
+        timeout_secs: 0,
+        ..*flow
+    }
 }
 
 /// Flow by number: IPv4 and IPv6 take turns, so that records are of different sizes.

@@ -14,7 +14,6 @@ use crate::engine::restore::Failure;
 use crate::engine::status::{FailedFlows, HotStatus, Role};
 use crate::flow::FlowKey;
 use crate::replication::Peer;
-use crate::rules::{Rule, holds};
 
 /// The kernel's seconds and ours may be cut at different places.
 const CLOCKS_DIFFER_SECS: u32 = 2;
@@ -247,9 +246,6 @@ impl Keeper {
     }
 
     fn retry(&mut self, key: FlowKey, cause: Cause, retries: u8, now: Instant) {
-        if !holds(Rule::HotAgain) {
-            return;
-        }
         if retries >= RETRIES_MAX {
             return self.refuse(Failure::Conflict);
         }

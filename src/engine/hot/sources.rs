@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use super::decide::Want;
 use crate::cache::Secs;
 use crate::engine::status::Role;
-use crate::flow::FlowKey;
 use crate::flow::tuple::GRE;
+use crate::flow::{Flow, FlowKey};
 use crate::replication::{PEERS_MAX, Peer};
 use crate::wire::Outcome;
 
@@ -154,12 +154,7 @@ impl Sources {
             if !is_living && silent > lives {
                 return None;
             }
-            let timeout_min = if flow.orig.protocol == GRE {
-                GRE_TIMEOUT
-            } else {
-                TIMEOUT_MIN
-            };
-            let timeout_secs = left.max(timeout_min);
+            let timeout_secs = left.max(timeout_min(flow));
             let want = Want {
                 flow,
                 rare,
@@ -168,6 +163,15 @@ impl Sources {
             };
             Some((peer, want))
         })
+    }
+}
+
+/// A copy gets at least this long, seconds.
+pub(super) fn timeout_min(flow: &Flow) -> u32 {
+    if flow.orig.protocol == GRE {
+        GRE_TIMEOUT
+    } else {
+        TIMEOUT_MIN
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::sources::timeout_min;
 use super::{KeepAround, Keeper, Standing};
 use crate::cache::local::Origin;
 use crate::cache::{Local, Secs, Slot};
@@ -128,8 +129,10 @@ impl Rearm {
     }
 }
 
+/// A listing tells what is left, and not what was written: half of the least that is written
+/// decides. Who lives longer is told again by its owner before half of its time is over.
 fn is_half_over(local: &Local, slot: Slot, secs: Secs) -> bool {
     local.flow(slot).is_some_and(|flow| {
-        local.origin(slot).is_copy() && local.timeout_left(slot, secs) <= flow.timeout_secs / 2
+        local.origin(slot).is_copy() && local.timeout_left(slot, secs) < timeout_min(flow) / 2
     })
 }
