@@ -12,6 +12,8 @@ use crate::flow::filter::Policy;
 use crate::flow::{EventKind, Flow, Present, Rare, Status, Tuple};
 use crate::wire::{Epoch, Name};
 
+mod hot;
+
 const MILLI: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 

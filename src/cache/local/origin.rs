@@ -147,4 +147,13 @@ impl Local {
         self.copies += u32::from(origin.is_copy());
         meta.set_origin(origin);
     }
+
+    /// A flow stops to replicate, and stays in the table.
+    pub(super) fn leave(&mut self, slot: u32, hash: u64, old_value: u64, at: Circumstances) {
+        self.digest.remove(hash, old_value);
+        self.list.unlink(&mut self.meta, slot);
+        let meta = &mut self.meta[slot as usize];
+        (meta.kind, meta.version, meta.announced) = (Kind::Held, Meta::NO_VERSION, at.now);
+        self.bury(hash, at.listeners);
+    }
 }

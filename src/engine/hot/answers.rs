@@ -2,9 +2,10 @@
 
 use std::time::Instant;
 
+use super::purpose::Step;
 use super::{
     Attempt, BACKLOG_AGE, Cause, FULL_WAIT, KeepAround, Keeper, Later, Purpose, RETRIES_MAX, RETRY,
-    Standing, Step,
+    Standing,
 };
 use crate::cache::local::Origin;
 use crate::ctnetlink::encode::Helper;

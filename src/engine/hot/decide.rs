@@ -14,6 +14,7 @@ use super::Cause;
 use crate::cache::local::Origin;
 use crate::ctnetlink::encode::Update;
 use crate::flow::proto::{TCP_CLOSE, TCP_ESTABLISHED, TCP_TIME_WAIT, TcpInfo};
+use crate::flow::rare::SeqAdj;
 use crate::flow::tuple::GRE;
 use crate::flow::{Flow, ProtoInfo, Rare, Status};
 use crate::rules::{Rule, holds};
@@ -253,12 +254,8 @@ fn differs(want: ProtoInfo, held: ProtoInfo) -> bool {
 }
 
 /// What an update would have to change and cannot.
-fn sequence(rare: Option<&Rare>) -> Option<(Option<[u32; 3]>, Option<[u32; 3]>)> {
-    let rare = rare?;
-    let parts =
-        |adj: crate::flow::rare::SeqAdj| [adj.correction_pos, adj.offset_before, adj.offset_after];
-    let adjustments = (rare.seqadj_orig.map(parts), rare.seqadj_reply.map(parts));
-    (adjustments != (None, None)).then_some(adjustments)
+fn sequence(rare: Option<&Rare>) -> [Option<SeqAdj>; 2] {
+    rare.map_or([None; 2], |rare| [rare.seqadj_orig, rare.seqadj_reply])
 }
 
 #[cfg(test)]

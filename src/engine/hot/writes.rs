@@ -143,6 +143,10 @@ impl Writes {
 
     /// A listing is complete: writes that were over before it began, and whose events have not
     /// come, will not be told by an event any more. The listing has told.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "in which order flows are looked at again decides nothing"
+    )]
     pub(in crate::engine) fn on_listing(&mut self, round: u8) {
         let stirred = &mut self.stirred;
         self.table.retain(|write| {
