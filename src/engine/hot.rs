@@ -28,7 +28,7 @@ mod sources;
 mod walk;
 mod writes;
 
-use purpose::{Attempt, Cause, Later, Next, Purpose};
+use purpose::{Attempt, Cause, End, Later, Next, Purpose};
 use sources::{ActiveSince, Sources, Standing};
 use walk::{Rearm, Walk};
 pub(super) use writes::{Awaits, Writes};
@@ -37,6 +37,8 @@ pub(super) use writes::{Awaits, Writes};
 const LOOKS_PER_STEP: u32 = 2_048;
 /// Flows that wait to be tried again; one more waits for the next walk.
 const LATER_MAX: usize = 1 << 14;
+/// Ends that wait for their peer's role, a second at most; one more is found by the next walk.
+const ENDS_MAX: usize = 1 << 16;
 /// After this long a refused flow is tried again: the end of whoever holds its tuple is on its way.
 const RETRY: Duration = Duration::from_millis(200);
 /// As often. After that it waits for the next walk.
@@ -70,6 +72,7 @@ pub(super) struct Keeper {
     batches: Batches<Purpose>,
     again: VecDeque<Attempt>,
     later: VecDeque<Later>,
+    ends: VecDeque<End>,
     /// Copies that their owner has ended and that no packet uses here.
     unused: VecDeque<FlowKey>,
     walk: Option<Walk>,
@@ -108,6 +111,7 @@ impl Keeper {
             batches: Batches::new(),
             again: VecDeque::new(),
             later: VecDeque::new(),
+            ends: VecDeque::new(),
             unused: VecDeque::new(),
             walk: None,
             walk_due: None,
@@ -208,6 +212,10 @@ impl Keeper {
         };
         !self.again.is_empty()
             || !self.unused.is_empty()
+            || self
+                .ends
+                .front()
+                .is_some_and(|end| self.sources.is_ripe(end, peers))
             || mirror.writes.has_stirred()
             || !mirror.local.changes().is_empty()
             || peers.iter().any(has_changes)
@@ -290,6 +298,11 @@ impl Keeper {
             };
             return Some(Next::new(change.key, cause));
         }
+        while let Some(end) = self.pop_ripe(around.peers) {
+            if self.sources.standing(end.peer) == Standing::Living {
+                return Some(Next::new(end.key, Cause::Gone));
+            }
+        }
         for (at, peer) in around.peers.iter_mut().enumerate().take(PEERS_MAX) {
             let standing = self.sources.standing(at);
             let Some(replica) = peer.replica_mut() else {
@@ -299,15 +312,24 @@ impl Keeper {
                 (self.walk_due, self.has_kept) = (Some(around.now), false);
             }
             while let Some(change) = replica.changes_mut().pop() {
-                match (change.is_end, standing) {
-                    (true, Standing::Living) => return Some(Next::new(change.key, Cause::Gone)),
-                    (true, _) if !holds(Rule::HotStandbyEnds) => {
-                        return Some(Next::new(change.key, Cause::Gone));
-                    }
-                    // The word of one that carries no traffic ends nothing here.
-                    (true, Standing::Lost | Standing::None) | (false, Standing::None) => {}
-                    (false, Standing::Living | Standing::Lost) => {
-                        return Some(Next::new(change.key, Cause::Told));
+                let is_kept = standing != Standing::None;
+                if !change.is_end && is_kept {
+                    return Some(Next::new(change.key, Cause::Told));
+                }
+                if change.is_end && !holds(Rule::HotStandbyEnds) {
+                    return Some(Next::new(change.key, Cause::Gone));
+                }
+                // The word of one that carries no traffic ends nothing here.
+                if change.is_end && standing == Standing::Living {
+                    let end = End {
+                        key: change.key,
+                        peer: at,
+                        heard: around.now,
+                    };
+                    if self.ends.len() < ENDS_MAX {
+                        self.ends.push_back(end);
+                    } else {
+                        self.walk_due = Some(around.now + RETRY);
                     }
                 }
             }
@@ -317,6 +339,14 @@ impl Keeper {
             let key = self.rearm.next(around, budget);
             key.map(|key| Next::new(key, Cause::Rearm))
         })
+    }
+
+    fn pop_ripe(&mut self, peers: &[Peer]) -> Option<End> {
+        let is_ripe = self
+            .ends
+            .front()
+            .is_some_and(|end| self.sources.is_ripe(end, peers));
+        is_ripe.then(|| self.ends.pop_front()).flatten()
     }
 
     /// A flow whose time to be tried again has come.

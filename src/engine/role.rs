@@ -155,6 +155,7 @@ impl Engine {
             self.term = terms.fold(self.term, u64::max) + 1;
         }
         self.role = to;
+        self.replication.handle_role();
         self.notify(Notice::Role {
             from,
             to,

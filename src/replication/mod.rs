@@ -172,6 +172,13 @@ impl Replication {
             .fold(0, |mask, peer| mask | peer.bit())
     }
 
+    /// Our role has changed: the peers hear of it now, and not with the next ping that is due.
+    pub fn handle_role(&mut self) {
+        for peer in &mut self.peers {
+            peer.tell_role();
+        }
+    }
+
     /// The local cache has changed.
     pub fn handle_change(&mut self, now: Instant) {
         for peer in &mut self.peers {

@@ -301,7 +301,7 @@ impl Keeper {
     fn pending(&self, mirror: &Mirror, peers: &[Peer]) -> u64 {
         let replicas = peers.iter().filter_map(Peer::replica);
         let told: usize = replicas.map(|replica| replica.changes().len()).sum();
-        let waiting = self.again.len() + self.later.len() + self.unused.len();
+        let waiting = self.again.len() + self.later.len() + self.ends.len() + self.unused.len();
         let all = told + waiting + mirror.writes.len() + mirror.local.changes().len();
         all as u64
     }

@@ -106,3 +106,14 @@ pub(super) struct Later {
     /// Only if the peer that has it has told its role after this.
     pub(super) told_after: Option<Instant>,
 }
+
+/// A peer that carries traffic has ended a flow, as far as we know: it may have lost its role with
+/// its address, and the flow for that reason.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct End {
+    pub(super) key: FlowKey,
+    /// The peer by its place.
+    pub(super) peer: usize,
+    /// When we heard of it. It counts once the peer has told its role after this.
+    pub(super) heard: Instant,
+}

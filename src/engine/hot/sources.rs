@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::decide::Want;
+use super::purpose::End;
 use crate::cache::Secs;
 use crate::engine::status::Role;
 use crate::flow::tuple::GRE;
@@ -103,6 +104,11 @@ impl Sources {
 
     pub(super) fn standing(&self, at: usize) -> Standing {
         self.standing[at]
+    }
+
+    /// True if what a peer's end means is known: it has told its role since, or is no source.
+    pub(super) fn is_ripe(&self, end: &End, peers: &[Peer]) -> bool {
+        self.standing(end.peer) != Standing::Living || peers[end.peer].told_at() > Some(end.heard)
     }
 
     /// Some peer carries traffic.

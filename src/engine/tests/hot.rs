@@ -59,15 +59,28 @@ fn copies_follow_their_flows_and_are_not_told() {
     assert_eq!((hot(&world).flows, hot(&world).created), (2, 2));
     assert_eq!(world.standby().engine.local().digest().flows(), 0);
     world.tell(1, &[told(EventKind::Destroy, flow(1))]);
-    world.run(50 * MILLI);
+    world.run(1100 * MILLI);
     assert_eq!(world.standby().asked(), [Delete(1)]);
+}
+
+#[test]
+fn an_end_counts_when_its_peer_is_active_after_it() {
+    let mut world = keeping(&[flow(1)]);
+    created(&mut world, &[flow(1)]);
+    // The address goes, and the flow with it, before the word on the role is here.
+    world.tell(1, &[told(EventKind::Destroy, flow(1))]);
+    let now = world.now;
+    world.nodes[1].engine.handle_command(now, Command::Demote);
+    world.run(3 * SECOND);
+    assert!(world.standby().asked().is_empty());
+    assert_eq!(hot(&world).flows, 1);
 }
 
 #[test]
 fn one_write_per_flow_is_under_way() {
     let mut world = keeping(&[flow(1)]);
     world.tell(1, &[told(EventKind::Destroy, flow(1))]);
-    world.run(50 * MILLI);
+    world.run(1100 * MILLI);
     assert_eq!(world.standby().asked(), [Create(1)], "its end waits");
     world.answer(&[]);
     world.run(50 * MILLI);
@@ -96,7 +109,7 @@ fn a_flow_whose_reply_tuple_is_taken_by_a_copy_waits_for_its_end() {
     world.run(300 * MILLI);
     assert_eq!(world.standby().asked(), [Create(2)], "and again");
     world.tell(1, &[told(EventKind::Destroy, one)]);
-    world.run(50 * MILLI);
+    world.run(1100 * MILLI);
     assert_eq!(world.standby().asked(), [Create(2), Delete(1)]);
 }
 

@@ -68,6 +68,13 @@ impl Peer {
         ))
     }
 
+    /// What we tell of ourselves has changed: every link is pinged now.
+    pub(in crate::replication) fn tell_role(&mut self) {
+        for path in &mut self.paths {
+            path.pinged_at = None;
+        }
+    }
+
     pub(super) fn next_ping(
         &self,
         now: Instant,
