@@ -104,13 +104,23 @@ impl Keeper {
                 .is_some_and(|replica| replica.find(key).is_some())
         };
         let is_nowhere = want.is_none() && !around.peers.iter().any(has);
-        decide(
+        let act = decide(
             want.as_ref(),
             held.as_ref(),
             cause,
             self.ours(around),
             is_nowhere,
-        )
+        );
+        match (act, held) {
+            // Its packets end, or begin, at this node, whoever else has told it.
+            (Act::Delete, Some(held)) if around.mirror.is_endpoint_of(held.flow) => {
+                match held.origin {
+                    Origin::Own => Act::Nothing,
+                    Origin::Derived | Origin::Shared | Origin::Found => Act::Claim,
+                }
+            }
+            (act, _) => act,
+        }
     }
 
     /// A creation that has to wait: the kernel is full; or nobody has just told the flow, and this

@@ -36,6 +36,12 @@ impl Mirror {
         self.local.set_origin(slot, origin, at, worth) == Applied::Changed
     }
 
+    /// True if a flow begins or ends at this node itself.
+    pub(in crate::engine) fn is_endpoint_of(&self, flow: &Flow) -> bool {
+        let ends = [flow.orig.src_ip(), flow.reply.src_ip()];
+        ends.iter().any(|&end| self.addresses.contains(end))
+    }
+
     /// An event that a write of ours has caused. What the keeper creates is a copy; what a commit
     /// creates is ours if this node is active.
     pub(super) fn on_echo(&mut self, event: &FlowEvent, at: &mut Circumstances) {

@@ -77,6 +77,19 @@ fn an_end_counts_when_its_peer_is_active_after_it() {
 }
 
 #[test]
+fn a_flow_of_this_node_itself_is_not_deleted_on_a_peers_word() {
+    let mut world = keeping(&[flow(1)]);
+    created(&mut world, &[flow(1)]);
+    let now = world.now;
+    let own = vec![[10, 0, 0, 1].into()];
+    world.standby().engine.handle_addresses(now, own);
+    world.tell(1, &[told(EventKind::Destroy, flow(1))]);
+    world.run(1100 * MILLI);
+    assert!(world.standby().asked().is_empty());
+    assert_eq!(hot(&world).flows, 0, "it is no copy any more");
+}
+
+#[test]
 fn one_write_per_flow_is_under_way() {
     let mut world = keeping(&[flow(1)]);
     world.tell(1, &[told(EventKind::Destroy, flow(1))]);
