@@ -17,6 +17,9 @@ use crate::harness::{Context as _, Result, bulk, ensure, turn};
 /// What turns it on.
 const HOT: &str = "[standby]\nmode = \"hot\"\n";
 
+/// A node that was demoted is ready when the new active has been so for ten seconds.
+const SETTLE: Duration = Duration::from_secs(30);
+
 /// Two nodes in hot standby, fw1 active by hand.
 fn pair() -> Result<Cluster> {
     let cluster = Cluster::start(2, Link::Multicast, HOT)?;
@@ -27,7 +30,7 @@ fn pair() -> Result<Cluster> {
 /// Waits until the kernel of `standby` holds what `active` tracks, and both say that all is well.
 fn await_copies(cluster: &Cluster, active: usize, standby: usize) -> Result<()> {
     let (of_active, of_standby) = (cluster.node(active), cluster.node(standby));
-    await_until("the standby's kernel holds the flows", CONVERGE, || {
+    await_until("the standby's kernel holds the flows", SETTLE, || {
         let flows = kernel(of_active.namespace())?;
         let copies = kernel(of_standby.namespace())?;
         let is_there = |key: &String| copies.contains_key(key);
