@@ -100,9 +100,7 @@ pub enum Rule {
     HotExpired,
     /// Copies are not re-armed.
     HotRearm,
-    /// A create that was refused because its tuples are taken is not tried again.
-    HotAgain,
-    /// Our own entries from before a demotion are left as they are.
+    /// Our own entries from before a demotion that the new owner does not have stay.
     HotStale,
     /// Copies do not become ours when we are promoted.
     HotClaim,

@@ -14,8 +14,8 @@ use super::{CliError, Exit, progress};
 use crate::control::client::Client;
 use crate::control::message::Request;
 use crate::engine::status::{
-    CommitStatus, GateState, GateStatus, PastTransition, PathState, PeerState, PeerStatus,
-    ReplicaStatus, Role, Status, StrangerStatus,
+    CommitStatus, GateState, GateStatus, HotStatus, PastTransition, PathState, PeerState,
+    PeerStatus, ReplicaStatus, Role, Status, StrangerStatus,
 };
 
 #[derive(Debug, Args)]
@@ -105,6 +105,10 @@ fn render(status: &Status, colour: Colour) -> String {
     if let Some(gate) = &status.gate {
         text += &gate_line(gate, colour);
     }
+    text += &status
+        .hot
+        .as_ref()
+        .map_or_else(String::new, |hot| hot_block(hot, colour));
     text += &match &status.commit {
         Some(commit) => commit_block(commit),
         None => "commit  none since the daemon started\n".to_owned(),
@@ -123,6 +127,26 @@ fn render(status: &Status, colour: Colour) -> String {
     for StrangerStatus { name, cause } in &status.strangers {
         let word = colour.paint(Tone::Bad, "STRANGER");
         text += &format!("{word} {name}  {cause}\n");
+    }
+    text
+}
+
+/// Hot standby: what the kernel holds of the peers.
+fn hot_block(hot: &HotStatus, colour: Colour) -> String {
+    let state = match (hot.complete, hot.pending) {
+        (true, 0) => colour.paint(Tone::Good, "complete"),
+        (true, pending) => format!("complete, {} on the way", grouped(pending)),
+        (false, pending) => format!("not complete, {} on the way", grouped(pending)),
+    };
+    let mut text = format!(
+        "hot     {} of the peers in the kernel, {state}; {} re-armed\n",
+        counted(hot.flows, "flow", "flows"),
+        grouped(hot.rearmed)
+    );
+    for failed in &hot.refused {
+        let flows = counted(failed.flows, "flow", "flows");
+        let word = colour.paint(Tone::Bad, &format!("{flows} refused"));
+        text += &format!("        {word}: {}\n", failed.reason);
     }
     text
 }

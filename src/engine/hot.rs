@@ -10,25 +10,25 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use super::batch::{Batches, Writing};
+use super::batch::Batches;
 use super::mirror::Mirror;
 use super::restore::Failure;
 use super::status::Role;
-use crate::cache::local::Origin;
 use crate::cache::Secs;
-use crate::ctnetlink::encode::{self, Ack, Create, Helper, Update};
 use crate::ctnetlink::request::KernelRequest;
-use crate::flow::{Flow, FlowKey};
+use crate::flow::FlowKey;
 use crate::replication::{PEERS_MAX, Peer};
 use crate::rules::{Rule, holds};
 
 mod answers;
 mod decide;
+mod look;
+mod purpose;
 mod sources;
 mod walk;
 mod writes;
 
-use decide::{Act, Held, Ours, decide};
+use purpose::{Attempt, Cause, End, Later, Next, Purpose};
 use sources::{ActiveSince, Sources, Standing};
 use walk::{Rearm, Walk};
 pub(super) use writes::{Awaits, Writes};
@@ -37,6 +37,8 @@ pub(super) use writes::{Awaits, Writes};
 const LOOKS_PER_STEP: u32 = 2_048;
 /// Flows that wait to be tried again; one more waits for the next walk.
 const LATER_MAX: usize = 1 << 14;
+/// Ends that wait for their peer's role, a second at most; one more is found by the next walk.
+const ENDS_MAX: usize = 1 << 16;
 /// After this long a refused flow is tried again: the end of whoever holds its tuple is on its way.
 const RETRY: Duration = Duration::from_millis(200);
 /// As often. After that it waits for the next walk.
@@ -48,107 +50,6 @@ const BACKLOG_AGE: Duration = Duration::from_secs(1);
 /// After a promotion what the peers do not carry any more becomes ours: long enough for a dead peer
 /// to be known as silent.
 const CLAIM_TIME: Duration = Duration::from_secs(10);
-
-/// Why a key is looked at.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Cause {
-    /// Its copy in our kernel was changed, and not by us.
-    Changed,
-    /// Half of its timeout is over.
-    Rearm,
-    /// A walk has come by.
-    Walk,
-    /// A peer has told of it.
-    Told,
-    /// Its copy ended in our kernel, and not by us.
-    Ended,
-    /// A peer that carries traffic has ended it.
-    Gone,
-}
-
-impl Cause {
-    /// Of two causes the weightier one is kept.
-    fn weight(self) -> u8 {
-        self as u8
-    }
-}
-
-/// What a message to the kernel was for.
-#[derive(Clone, Copy, PartialEq, Debug)]
-enum Purpose {
-    /// The deletion before a creation, which tells how it all went.
-    Clear,
-    Create(Attempt),
-    Update(FlowKey),
-    Delete(FlowKey),
-    /// See whether packets use a copy here before it is deleted.
-    Ask(FlowKey),
-    /// See what has the original tuple of a flow that was refused.
-    Look(Attempt),
-    /// See what has its reply tuple.
-    LookAtReply(Attempt),
-}
-
-/// A creation and how far it has got.
-#[derive(Clone, Copy, PartialEq, Debug)]
-struct Attempt {
-    key: FlowKey,
-    helper: Helper,
-    without_master: bool,
-    step: Step,
-    /// How often it has been put off.
-    retries: u8,
-}
-
-#[derive(Clone, Copy, PartialEq, Debug)]
-enum Step {
-    Create,
-    /// In the place of this entry.
-    Replace(Flow, Option<u32>),
-    Look,
-    LookAtReply,
-}
-
-impl Attempt {
-    fn new(key: FlowKey, step: Step, retries: u8) -> Self {
-        Self {
-            key,
-            retries,
-            helper: Helper::Restore,
-            without_master: false,
-            step,
-        }
-    }
-}
-
-/// A key to look at.
-#[derive(Clone, Copy, Debug)]
-struct Next {
-    key: FlowKey,
-    cause: Cause,
-    retries: u8,
-}
-
-impl Next {
-    fn new(key: FlowKey, cause: Cause) -> Self {
-        Self {
-            key,
-            cause,
-            retries: 0,
-        }
-    }
-}
-
-/// A flow to try again.
-#[derive(Clone, Copy, Debug)]
-struct Later {
-    due: Instant,
-    key: FlowKey,
-    cause: Cause,
-    retries: u8,
-    /// Only if the peer that has it has told its role after this.
-    told_after: Option<Instant>,
-}
 
 /// What it has done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -171,6 +72,7 @@ pub(super) struct Keeper {
     batches: Batches<Purpose>,
     again: VecDeque<Attempt>,
     later: VecDeque<Later>,
+    ends: VecDeque<End>,
     /// Copies that their owner has ended and that no packet uses here.
     unused: VecDeque<FlowKey>,
     walk: Option<Walk>,
@@ -209,6 +111,7 @@ impl Keeper {
             batches: Batches::new(),
             again: VecDeque::new(),
             later: VecDeque::new(),
+            ends: VecDeque::new(),
             unused: VecDeque::new(),
             walk: None,
             walk_due: None,
@@ -272,6 +175,11 @@ impl Keeper {
         self.walk_due = Some(now);
     }
 
+    /// A promotion was a short while ago.
+    pub(super) fn claims(&self) -> bool {
+        self.claims_until.is_some()
+    }
+
     /// This node has been demoted: what it tracked itself goes stale.
     pub(super) fn on_demoted(&mut self, now: Instant) {
         self.claims_until = None;
@@ -304,6 +212,10 @@ impl Keeper {
         };
         !self.again.is_empty()
             || !self.unused.is_empty()
+            || self
+                .ends
+                .front()
+                .is_some_and(|end| self.sources.is_ripe(end, peers))
             || mirror.writes.has_stirred()
             || !mirror.local.changes().is_empty()
             || peers.iter().any(has_changes)
@@ -366,11 +278,7 @@ impl Keeper {
     }
 
     /// The next key to look at, the most urgent first.
-    fn next_key(
-        &mut self,
-        around: &mut KeepAround<'_>,
-        budget: &mut u32,
-    ) -> Option<Next> {
+    fn next_key(&mut self, around: &mut KeepAround<'_>, budget: &mut u32) -> Option<Next> {
         *budget -= 1;
         if let Some(later) = self.take_due(around) {
             return Some(later);
@@ -390,6 +298,11 @@ impl Keeper {
             };
             return Some(Next::new(change.key, cause));
         }
+        while let Some(end) = self.pop_ripe(around.peers) {
+            if self.sources.standing(end.peer) == Standing::Living {
+                return Some(Next::new(end.key, Cause::Gone));
+            }
+        }
         for (at, peer) in around.peers.iter_mut().enumerate().take(PEERS_MAX) {
             let standing = self.sources.standing(at);
             let Some(replica) = peer.replica_mut() else {
@@ -399,15 +312,24 @@ impl Keeper {
                 (self.walk_due, self.has_kept) = (Some(around.now), false);
             }
             while let Some(change) = replica.changes_mut().pop() {
-                match (change.is_end, standing) {
-                    (true, Standing::Living) => return Some(Next::new(change.key, Cause::Gone)),
-                    (true, _) if !holds(Rule::HotStandbyEnds) => {
-                        return Some(Next::new(change.key, Cause::Gone));
-                    }
-                    // The word of one that carries no traffic ends nothing here.
-                    (true, Standing::Lost | Standing::None) | (false, Standing::None) => {}
-                    (false, Standing::Living | Standing::Lost) => {
-                        return Some(Next::new(change.key, Cause::Told));
+                let is_kept = standing != Standing::None;
+                if !change.is_end && is_kept {
+                    return Some(Next::new(change.key, Cause::Told));
+                }
+                if change.is_end && !holds(Rule::HotStandbyEnds) {
+                    return Some(Next::new(change.key, Cause::Gone));
+                }
+                // The word of one that carries no traffic ends nothing here.
+                if change.is_end && standing == Standing::Living {
+                    let end = End {
+                        key: change.key,
+                        peer: at,
+                        heard: around.now,
+                    };
+                    if self.ends.len() < ENDS_MAX {
+                        self.ends.push_back(end);
+                    } else {
+                        self.walk_due = Some(around.now + RETRY);
                     }
                 }
             }
@@ -417,6 +339,14 @@ impl Keeper {
             let key = self.rearm.next(around, budget);
             key.map(|key| Next::new(key, Cause::Rearm))
         })
+    }
+
+    fn pop_ripe(&mut self, peers: &[Peer]) -> Option<End> {
+        let is_ripe = self
+            .ends
+            .front()
+            .is_some_and(|end| self.sources.is_ripe(end, peers));
+        is_ripe.then(|| self.ends.pop_front()).flatten()
     }
 
     /// A flow whose time to be tried again has come.
@@ -457,245 +387,5 @@ impl Keeper {
             ..
         } = *around;
         self.sources.want(around.peers, key, now, secs, grace_secs)
-    }
-
-    fn ours(&self, around: &KeepAround<'_>) -> Ours {
-        Ours {
-            is_active: around.role != Role::Standby,
-            claims: self.claims_until.is_some() && around.role == Role::Active,
-            may_purge: self.sources.may_purge(around.peers) && around.mirror.is_whole(),
-        }
-    }
-
-    /// Looks at one flow and does what is to be done.
-    fn look(
-        &mut self,
-        next: Next,
-        around: &mut KeepAround<'_>,
-        batch: &mut Writing<'_, Purpose>,
-    ) {
-        let Next {
-            key,
-            cause,
-            retries,
-        } = next;
-        let hash = around.mirror.local.hash_key().of_key(&key);
-        if around.mirror.writes.stir(hash, &key, cause) {
-            return;
-        }
-        for _ in 0..2 {
-            let act = self.act(&key, cause, around);
-            match act {
-                Act::Nothing => return,
-                Act::Adopt => {
-                    self.counters.adopted += 1;
-                    self.set_origin(&key, Origin::Derived, around);
-                    // What of it differs is looked at now.
-                    continue;
-                }
-                Act::Claim => {
-                    self.counters.claimed += 1;
-                    return self.set_origin(&key, Origin::Own, around);
-                }
-                Act::Create if self.must_wait(key, cause, around) => return,
-                Act::Create => {
-                    let attempt = Attempt::new(key, Step::Create, retries);
-                    return self.create(attempt, hash, around, batch);
-                }
-                Act::Replace => {
-                    let Some(held) = self.held_flow(&key, around) else {
-                        return;
-                    };
-                    let attempt = Attempt::new(key, Step::Replace(held, None), retries);
-                    return self.create(attempt, hash, around, batch);
-                }
-                Act::Update(update) => {
-                    if cause == Cause::Rearm {
-                        self.counters.rearmed += 1;
-                    }
-                    return Self::update(key, update, hash, around, batch);
-                }
-                Act::Delete => return self.delete(key, hash, around, batch),
-                Act::Ask => {
-                    let Some(held) = self.held_flow(&key, around) else {
-                        return;
-                    };
-                    around.mirror.writes.begin(hash, key, Awaits::End);
-                    return batch.push(Purpose::Ask(key), |out, seq| {
-                        encode::get(out, seq, Ack::None, &held);
-                    });
-                }
-            }
-        }
-    }
-
-    fn act(&self, key: &FlowKey, cause: Cause, around: &KeepAround<'_>) -> Act {
-        let local = &around.mirror.local;
-        let want = self.want(key, around).map(|(_, want)| want);
-        let slot = local.find(key);
-        let held = slot.and_then(|slot| {
-            Some(Held {
-                flow: local.flow(slot)?,
-                rare: local.rare(slot),
-                origin: local.origin(slot),
-                is_fresh: local.is_fresh(slot, around.mirror.era()),
-                is_told: local.replicates(slot),
-                left_secs: local.timeout_left(slot, around.secs),
-            })
-        });
-        if want.is_none() && held.is_none() {
-            return Act::Nothing;
-        }
-        let has = |peer: &Peer| peer.replica().is_some_and(|replica| replica.find(key).is_some());
-        let is_nowhere = want.is_none() && !around.peers.iter().any(has);
-        decide(
-            want.as_ref(),
-            held.as_ref(),
-            cause,
-            self.ours(around),
-            is_nowhere,
-        )
-    }
-
-    /// A creation that has to wait: the kernel is full; or nobody has just told the flow, and this
-    /// node is active: it may have ended under our own eyes, and whether its peer still carries
-    /// traffic shows when that tells its role.
-    fn must_wait(&mut self, key: FlowKey, cause: Cause, around: &KeepAround<'_>) -> bool {
-        if let Some(until) = self.full_until {
-            if around.now < until {
-                self.walk_due = Some(self.walk_due.map_or(until, |due| due.min(until)));
-                return true;
-            }
-            self.full_until = None;
-        }
-        if cause == Cause::Ended && !holds(Rule::HotExpired) {
-            return true;
-        }
-        if cause != Cause::Told && around.role != Role::Standby {
-            self.try_later(Later {
-                due: around.now + RETRY,
-                key,
-                cause,
-                retries: 0,
-                // What was on its way when the flow ended is no news.
-                told_after: Some(around.now + RETRY),
-            });
-            return true;
-        }
-        false
-    }
-
-    fn try_later(&mut self, later: Later) {
-        if self.later.len() < LATER_MAX {
-            self.later.push_back(later);
-        } else {
-            self.walk_due.get_or_insert(later.due);
-        }
-    }
-
-    fn held_flow(&self, key: &FlowKey, around: &KeepAround<'_>) -> Option<Flow> {
-        let local = &around.mirror.local;
-        local.find(key).and_then(|slot| local.flow(slot).copied())
-    }
-
-    fn set_origin(&mut self, key: &FlowKey, origin: Origin, around: &mut KeepAround<'_>) {
-        let Some(slot) = around.mirror.local.find(key) else {
-            return;
-        };
-        let (secs, listeners) = (around.secs, around.listeners);
-        self.has_changed |= around.mirror.set_origin(slot, origin, secs, listeners);
-    }
-
-    fn create(
-        &mut self,
-        attempt: Attempt,
-        hash: u64,
-        around: &mut KeepAround<'_>,
-        batch: &mut Writing<'_, Purpose>,
-    ) {
-        let Some((_, want)) = self.want(&attempt.key, around) else {
-            return;
-        };
-        let (flow, mut rare) = (*want.flow, want.rare.copied().unwrap_or_default());
-        let how = Create {
-            timeout_secs: want.timeout_secs,
-            helper: attempt.helper,
-        };
-        if attempt.without_master {
-            rare.master = None;
-        }
-        around.mirror.writes.begin(hash, attempt.key, Awaits::Birth);
-        if let Step::Replace(blocker, id) = attempt.step {
-            batch.push(Purpose::Clear, |out, seq| {
-                encode::delete(out, seq, Ack::None, &blocker, id);
-            });
-        }
-        batch.push(Purpose::Create(attempt), |out, seq| {
-            encode::create(out, seq, Ack::None, &flow, &rare, how);
-        });
-    }
-
-    fn update(
-        key: FlowKey,
-        update: Update,
-        hash: u64,
-        around: &mut KeepAround<'_>,
-        batch: &mut Writing<'_, Purpose>,
-    ) {
-        let local = &around.mirror.local;
-        let Some(flow) = local.find(&key).and_then(|slot| local.flow(slot).copied()) else {
-            return;
-        };
-        around.mirror.writes.begin(hash, key, Awaits::Change);
-        batch.push(Purpose::Update(key), |out, seq| {
-            encode::update(out, seq, Ack::None, &flow, update);
-        });
-    }
-
-    fn delete(
-        &mut self,
-        key: FlowKey,
-        hash: u64,
-        around: &mut KeepAround<'_>,
-        batch: &mut Writing<'_, Purpose>,
-    ) {
-        let Some(held) = self.held_flow(&key, around) else {
-            return;
-        };
-        around.mirror.writes.begin(hash, key, Awaits::End);
-        batch.push(Purpose::Delete(key), |out, seq| {
-            encode::delete(out, seq, Ack::None, &held, None);
-        });
-    }
-
-    /// Goes on with a creation that was refused.
-    fn try_again(
-        &mut self,
-        attempt: Attempt,
-        around: &mut KeepAround<'_>,
-        batch: &mut Writing<'_, Purpose>,
-    ) {
-        let hash = around.mirror.local.hash_key().of_key(&attempt.key);
-        let Some((_, want)) = self.want(&attempt.key, around) else {
-            return around.mirror.writes.remove(hash, &attempt.key);
-        };
-        let flow = *want.flow;
-        // It stays the write that it is.
-        around.mirror.writes.remove(hash, &attempt.key);
-        match attempt.step {
-            Step::Create | Step::Replace(..) => self.create(attempt, hash, around, batch),
-            Step::Look => {
-                around.mirror.writes.begin(hash, attempt.key, Awaits::Birth);
-                batch.push(Purpose::Look(attempt), |out, seq| {
-                    encode::get(out, seq, Ack::None, &flow);
-                });
-            }
-            Step::LookAtReply => {
-                around.mirror.writes.begin(hash, attempt.key, Awaits::Birth);
-                batch.push(Purpose::LookAtReply(attempt), |out, seq| {
-                    encode::get_by_reply(out, seq, Ack::None, &flow);
-                });
-            }
-        }
     }
 }

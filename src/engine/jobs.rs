@@ -129,14 +129,9 @@ impl Jobs {
         works.any(|work| work != Work::Check)
     }
 
-    /// True if second looks wait.
-    pub(super) fn has_checks(&self) -> bool {
-        self.queue.iter().any(|job| job.work == Work::Check)
-    }
-
     /// Queues a second look, unless one waits already.
     pub(super) fn queue_check(&mut self) {
-        if !self.has_checks() {
+        if !self.queue.iter().any(|job| job.work == Work::Check) {
             let id = self.new_id();
             let (work, from) = (Work::Check, Vec::new());
             self.queue.push_back(Queued { id, work, from });

@@ -18,6 +18,8 @@ use crate::flow::filter::{LocalAddresses, Policy};
 use crate::flow::{EventKind, Flow, FlowEvent};
 use crate::rules::{Rule, holds};
 
+mod copies;
+
 /// Slots that a step of the sweep looks at: well under a millisecond.
 const SWEEP_SLOTS: u32 = 16_384;
 /// Ends remembered while a listing runs; one more makes the listing worthless, and it is repeated.
@@ -49,8 +51,8 @@ pub(super) struct Mirror {
     finds: Origin,
     /// Packets that change a copy make it worth telling.
     shares: bool,
-    /// Hashes of the keys whose end was told since a promotion that found everything in place:
-    /// the second look does not bring them back. `None` while nobody asks.
+    /// Hashes of the keys whose end was told since a promotion that found everything in place, for
+    /// a while: second looks do not bring them back.
     pub(super) ended: Option<HashTable<u64>>,
     /// What the keeper of hot standby has under way.
     pub(super) writes: Writes,
@@ -164,35 +166,6 @@ impl Mirror {
         self.departed.on_role_lost();
     }
 
-    /// Hot standby: whether what is found is this node's own, and whether it carries traffic.
-    pub(super) fn set_hot(&mut self, finds_own: bool, is_active: bool) {
-        self.finds = if finds_own || !holds(Rule::HotFound) {
-            Origin::Own
-        } else {
-            Origin::Found
-        };
-        self.shares = is_active;
-    }
-
-    /// Number of the current, or last, listing.
-    pub(super) fn round(&self) -> u8 {
-        self.round
-    }
-
-    /// Says whose a flow is. True if the peers must hear of it.
-    pub(super) fn set_origin(
-        &mut self,
-        slot: Slot,
-        origin: Origin,
-        secs: Secs,
-        listeners: u8,
-    ) -> bool {
-        let at = self.circumstances(secs, listeners);
-        let policy = &self.policy;
-        let worth = |flow: &Flow, age| policy.replicates(flow, age).is_ok();
-        self.local.set_origin(slot, origin, at, worth) == Applied::Changed
-    }
-
     /// True once after the table has filled up.
     pub(super) fn take_filled(&mut self) -> bool {
         std::mem::take(&mut self.has_filled)
@@ -245,31 +218,10 @@ impl Mirror {
             if event.kind == EventKind::Destroy && !self.reads.is_empty() {
                 self.reads.forget(&event.flow.key());
             }
-            if event.kind == EventKind::Destroy
-                && let Some(ended) = &mut self.ended
-                && ended.len() < GONE_MAX
-            {
-                let hash = self.local.hash_key().of_key(&event.flow.key());
-                ended.entry(hash, |&ended| ended == hash, |&ended| ended).or_insert(hash);
-            }
+            self.note_end(event);
             has_changed |= self.apply(event, at);
         }
         has_changed
-    }
-
-    /// An event that a write of ours has caused. What the keeper creates is a copy; what a commit
-    /// creates is ours if this node is active.
-    fn on_echo(&mut self, event: &FlowEvent, at: &mut Circumstances) {
-        (at.born, at.found) = (self.finds, self.finds);
-        if self.shares {
-            at.born = Origin::Own;
-        }
-        let key = event.flow.key();
-        let hash = self.local.hash_key().of_key(&key);
-        if self.writes.creates(hash, &key) {
-            (at.born, at.found) = (Origin::Derived, Origin::Derived);
-        }
-        at.is_echo = self.writes.on_event(hash, &key, event.kind);
     }
 
     /// Events were missed.
@@ -460,15 +412,6 @@ impl Mirror {
                 false
             }
         }
-    }
-
-    /// What a peer's policy lets through is kept here, whatever ours says.
-    fn is_copy(&self, event: &FlowEvent, at: Circumstances) -> bool {
-        let is_held_copy = |slot| self.local.origin(slot).is_copy();
-        at.born == Origin::Derived
-            || at.found == Origin::Derived
-            || (self.local.copies() > 0
-                && self.local.find(&event.flow.key()).is_some_and(is_held_copy))
     }
 
     fn remember_end(&mut self, hash: u64) {

@@ -30,6 +30,7 @@ mod handover;
 mod history;
 mod hot;
 mod jobs;
+mod keep;
 mod look;
 mod mirror;
 mod naming;
@@ -55,7 +56,7 @@ use handover::Handover;
 pub use handover::Standing;
 use history::{History, Trigger};
 pub use history::{Transition, TransitionKind};
-use hot::{KeepAround, Keeper};
+use hot::Keeper;
 use jobs::{Begin, Jobs, Work};
 use mirror::Mirror;
 pub use notice::{JobId, JobResult, Notice};
@@ -364,16 +365,8 @@ impl Engine {
             return request;
         }
         self.settle_jobs(now);
-        if !self.jobs.is_running() {
-            let mut next_seq = *self.jobs.next_seq();
-            let request = self.with_keeper(now, |keeper, around| {
-                keeper.look_at_peers(around);
-                keeper.next_batch(around, &mut next_seq, out)
-            });
-            *self.jobs.next_seq() = next_seq;
-            if request.is_some() {
-                return request;
-            }
+        if let Some(request) = self.keep(now, out) {
+            return Some(request);
         }
         (self.may_list() && self.mirror.begin_listing(now)).then_some(KernelRequest::Dump)
     }
@@ -409,38 +402,6 @@ impl Engine {
             .into_iter()
             .flatten()
             .fold(self.replication.poll_timeout(), Instant::min)
-    }
-
-    /// Something that the keeper follows has changed, and it could write.
-    fn is_keeper_hungry(&self) -> bool {
-        !self.jobs.is_running() && self.keeper.is_hungry(&self.mirror, self.peers())
-    }
-
-    /// Gives the keeper what it needs of the rest.
-    fn with_keeper<T>(
-        &mut self,
-        now: Instant,
-        f: impl FnOnce(&mut Keeper, &mut KeepAround<'_>) -> T,
-    ) -> T {
-        let (secs, listeners) = (self.secs(now), self.replication.listeners());
-        let mut around = KeepAround {
-            mirror: &mut self.mirror,
-            peers: self.replication.peers_mut(),
-            role: self.role,
-            since_term: self.tenure.since_term,
-            now,
-            secs,
-            listeners,
-            grace_secs: u32::try_from(self.settings.grace.as_secs()).unwrap_or(u32::MAX),
-        };
-        let done = f(&mut self.keeper, &mut around);
-        if self.keeper.take_changed() {
-            self.replication.handle_change(now);
-        }
-        if self.keeper.take_wants_listing() {
-            self.mirror.want_listing(now);
-        }
-        done
     }
 
     /// Says once that the local cache is full.

@@ -71,7 +71,9 @@ impl Engine {
             last_promotion: None,
             commit: self.jobs.commit_status(now),
             gate: None,
-            hot: self.keeper.status(&self.mirror, self.peers(), &self.kernel.room),
+            hot: self
+                .keeper
+                .status(&self.mirror, self.peers(), &self.kernel.room),
         }
     }
 
@@ -252,7 +254,10 @@ impl Engine {
                     let cause = self.replica_cause(peer, now)?;
                     Some(format!("{}: {cause}", peer.name().as_str()))
                 });
-                of_replicas.or_else(|| self.keeper.cause(&self.mirror, self.peers(), &self.kernel.room, now))
+                of_replicas.or_else(|| {
+                    self.keeper
+                        .cause(&self.mirror, self.peers(), &self.kernel.room, now)
+                })
             }
         }
     }

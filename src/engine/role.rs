@@ -259,9 +259,6 @@ impl Engine {
 
     pub(super) fn on_ended(&mut self, now: Instant, ended: Ended) {
         let Ended { job, work, result } = ended;
-        if work == Work::Check && !self.jobs.has_checks() {
-            self.mirror.ended = None;
-        }
         if let JobResult::Committed(status) = &result {
             self.notify(Notice::Committed(status.clone()));
             // Not a promotion that was cancelled: after a later one, what lived elsewhere meanwhile

@@ -16,6 +16,8 @@ use crate::wire::{Epoch, Name, Versions};
 
 mod roles;
 
+mod hot;
+
 const MILLI: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 

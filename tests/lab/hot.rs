@@ -1,6 +1,7 @@
 //! Hot standby on the real kernel: the standby's table is the active's, all along.
 
-use std::time::Instant;
+use std::fs;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -9,11 +10,15 @@ use crate::failover::{LIMIT, Pair, assert_all_alive};
 use crate::harness::process::Process;
 use crate::harness::services::{Link, Notify, number};
 use crate::harness::table::kernel;
-use crate::harness::wait::await_until;
-use crate::harness::{Result, bulk, ensure, turn};
+use crate::harness::traffic::{Kind, Spec, Traffic};
+use crate::harness::wait::{await_until, pass};
+use crate::harness::{Context as _, Result, bulk, ensure, turn};
 
 /// What turns it on.
 const HOT: &str = "[standby]\nmode = \"hot\"\n";
+
+/// A node that was demoted is ready when the new active has been so for ten seconds.
+const SETTLE: Duration = Duration::from_secs(30);
 
 /// Two nodes in hot standby, fw1 active by hand.
 fn pair() -> Result<Cluster> {
@@ -25,7 +30,7 @@ fn pair() -> Result<Cluster> {
 /// Waits until the kernel of `standby` holds what `active` tracks, and both say that all is well.
 fn await_copies(cluster: &Cluster, active: usize, standby: usize) -> Result<()> {
     let (of_active, of_standby) = (cluster.node(active), cluster.node(standby));
-    await_until("the standby's kernel holds the flows", CONVERGE, || {
+    await_until("the standby's kernel holds the flows", SETTLE, || {
         let flows = kernel(of_active.namespace())?;
         let copies = kernel(of_standby.namespace())?;
         let is_there = |key: &String| copies.contains_key(key);
@@ -77,9 +82,7 @@ fn hot_promotion_is_a_change_of_role() -> Result<()> {
     await_copies(&cluster, 1, 2)?;
     let events = events_of(&cluster, 2)?;
     cluster.daemon(1).ask(&["demote"])?;
-    let began = Instant::now();
     cluster.daemon(2).ask(&["promote"])?;
-    let took = began.elapsed();
     let status = cluster.daemon(2).status()?;
     ensure!(status["role"] == "active", "{status}");
     await_until("the flows are fw2's own", CONVERGE, || {
@@ -89,7 +92,6 @@ fn hot_promotion_is_a_change_of_role() -> Result<()> {
     await_copies(&cluster, 2, 1)?;
     let written = events.lines().len();
     ensure!(written < 10, "nothing was left to write: {written} lines");
-    let _ = took;
     Ok(())
 }
 
@@ -136,7 +138,10 @@ fn a_copy_that_is_deleted_here_is_created_again() -> Result<()> {
     await_until("they are back", CONVERGE, || {
         Ok(cluster.node(2).namespace().flow_count()? == 500)
     })?;
-    ensure!(cluster.daemon(1).local_flows()? == 500, "the owner has them");
+    ensure!(
+        cluster.daemon(1).local_flows()? == 500,
+        "the owner has them"
+    );
     Ok(())
 }
 
@@ -162,4 +167,156 @@ fn hot_failover_and_failback_keep_every_connection() -> Result<()> {
         pair.await_standby(standby, active)?;
     }
     Ok(())
+}
+
+#[test]
+fn copies_of_streams_get_their_time_back() -> Result<()> {
+    let Some(_turn) = turn("copies_of_streams_get_their_time_back") else {
+        return Ok(());
+    };
+    let cluster = pair()?;
+    cluster.lab().give_addresses(cluster.node(1))?;
+    cluster.lab().await_path()?;
+    let spec = Spec {
+        kind: Kind::Udp,
+        connections: 20,
+        every: Duration::from_millis(50),
+    };
+    let traffic = Traffic::start(cluster.lab(), spec)?;
+    await_copies(&cluster, 1, 2)?;
+    // As if we had come late: two seconds are left of what no event will tell again.
+    let standby = cluster.node(2).namespace();
+    for family in ["ipv4", "ipv6"] {
+        standby.output("conntrack", &["-U", "-f", family, "-p", "udp", "-t", "2"])?;
+    }
+    pass(Duration::from_secs(4))?;
+    let flows = kernel(cluster.node(1).namespace())?;
+    let copies = kernel(standby)?;
+    for key in flows.keys().filter(|key| key.contains("udp")) {
+        let copy = copies.get(key).with_context(|| format!("fw2 has {key}"))?;
+        ensure!(copy.timeout > 200, "{copy:?}");
+    }
+    ensure!(traffic.talking() == 20, "the streams go on");
+    Ok(())
+}
+
+#[test]
+fn asymmetric_paths_through_two_actives_carry_connections() -> Result<()> {
+    let Some(_turn) = turn("asymmetric_paths_through_two_actives_carry_connections") else {
+        return Ok(());
+    };
+    let cluster = pair()?;
+    cluster.daemon(2).ask(&["promote"])?;
+    // What the client sends goes through fw1, what the server answers comes back through fw2.
+    cluster
+        .node(1)
+        .namespace()
+        .ip("address add 192.0.2.1/24 dev eth0\n\
+         address add 2001:db8:1::1/64 dev eth0 nodad\n")?;
+    cluster
+        .node(2)
+        .namespace()
+        .ip("address add 198.51.100.1/24 dev eth1\n\
+         address add 2001:db8:2::1/64 dev eth1 nodad\n")?;
+    let spec = |kind| Spec {
+        kind,
+        connections: 20,
+        every: Duration::from_millis(50),
+    };
+    let tcp = Traffic::start(cluster.lab(), spec(Kind::Tcp))?;
+    let udp = Traffic::start(cluster.lab(), spec(Kind::Udp))?;
+    await_until("all are answered", LIMIT, || {
+        Ok(tcp.talking() == 20 && udp.talking() == 20)
+    })?;
+    let updates = || -> Result<u64> {
+        let of = |index| hot(&cluster.daemon(index).status()?, "updated");
+        Ok(of(1)? + of(2)?)
+    };
+    // Nothing changes any more, so the nodes have nothing to write into each other's flows.
+    pass(Duration::from_secs(2))?;
+    let before = updates()?;
+    pass(Duration::from_secs(3))?;
+    let written = updates()? - before;
+    ensure!(
+        written <= 4,
+        "{written} updates of flows that do not change"
+    );
+    ensure!(tcp.talking() == 20 && udp.talking() == 20, "they go on");
+    // Each of the two can carry them alone.
+    cluster
+        .node(2)
+        .namespace()
+        .ip("address del 198.51.100.1/24 dev eth1\n\
+         address del 2001:db8:2::1/64 dev eth1\n")?;
+    cluster
+        .node(1)
+        .namespace()
+        .ip("address add 198.51.100.1/24 dev eth1\n\
+         address add 2001:db8:2::1/64 dev eth1 nodad\n")?;
+    tcp.mark();
+    let outcome = tcp.settle(Duration::from_secs(8))?;
+    ensure!(outcome.alive == 20, "{outcome:?}");
+    Ok(())
+}
+
+/// Time of a promotion, and what a standby costs while flows come and go. `FLOWS=200000 cargo test
+/// --test lab -- --ignored --nocapture hot_numbers`
+#[test]
+#[ignore = "measures"]
+fn hot_numbers() -> Result<()> {
+    let Some(_turn) = turn("hot_numbers") else {
+        return Ok(());
+    };
+    let flows: u32 = std::env::var("FLOWS").map_or(Ok(20_000), |flows| flows.parse())?;
+    let cluster = pair()?;
+    let began = Instant::now();
+    bulk::create(cluster.node(1).namespace(), 1, flows)?;
+    let limit = Duration::from_secs(120);
+    let standby = cluster.daemon(2);
+    await_until("the copies are there", limit, || {
+        let status = standby.status()?;
+        Ok(hot(&status, "flows")? == u64::from(flows) && status["ready"] == true)
+    })?;
+    eprintln!("{flows} flows, made and copied: {:?}", began.elapsed());
+
+    let cpu = || cpu_seconds(standby.process().id());
+    let (cpu_before, began) = (cpu()?, Instant::now());
+    let mut made = 0;
+    while began.elapsed() < Duration::from_secs(10) {
+        let until = began + Duration::from_millis(200) * (made / 1_000);
+        pass(until.saturating_duration_since(Instant::now()))?;
+        bulk::create(cluster.node(1).namespace(), 2, 1_000)?;
+        bulk::delete(cluster.node(1).namespace(), 2, 1_000)?;
+        made += 1_000;
+    }
+    let (took, used) = (began.elapsed().as_secs_f64(), cpu()? - cpu_before);
+    eprintln!(
+        "{:.0} flows/s come and go: the standby uses {:.1} % of a core",
+        f64::from(made) / took,
+        100.0 * used / took
+    );
+
+    await_copies(&cluster, 1, 2).or_else(|_| await_copies(&cluster, 1, 2))?;
+    cluster.daemon(1).ask(&["demote"])?;
+    let began = Instant::now();
+    let said = standby.ask(&["promote"])?;
+    eprintln!("promote: {:?}: {said}", began.elapsed());
+    let began = Instant::now();
+    await_until("all are fw2's own", limit, || {
+        let status = standby.status()?;
+        Ok(hot(&status, "flows")? == 0 && status["commit"]["running"] == false)
+    })?;
+    eprintln!("all are its own and looked at again: {:?}", began.elapsed());
+    eprintln!("{}", standby.ask(&["status"])?);
+    Ok(())
+}
+
+/// Processor time of a process, seconds.
+fn cpu_seconds(id: u32) -> Result<f64> {
+    let stat = fs::read_to_string(format!("/proc/{id}/stat"))?;
+    // Behind the name in parentheses utime and stime are the 12th and 13th, in hundredths.
+    let (_, rest) = stat.rsplit_once(')').context("a name")?;
+    let fields: Vec<&str> = rest.split_whitespace().collect();
+    let ticks = fields[11].parse::<f64>()? + fields[12].parse::<f64>()?;
+    Ok(ticks / 100.0)
 }

@@ -7,14 +7,16 @@ use std::time::{Duration, Instant};
 use ctsyncd::cache::{HashKey, Replica, Slot};
 use ctsyncd::engine::status::{Role, Status};
 use ctsyncd::engine::{Command, Engine, EngineSettings, JobId, Notice, Reply};
-use ctsyncd::flow::Flow;
 use ctsyncd::flow::filter::Policy;
+use ctsyncd::flow::{Expectation, Flow, FlowKey};
 use ctsyncd::replication::{Damage, LinkId, PeerNotice, ReconcileCounters, SenderCounters};
 use ctsyncd::wire::header::Kind;
 use ctsyncd::wire::seal::{ClusterKey, Keyring};
 use ctsyncd::wire::{DATAGRAM_BYTES_MAX, Epoch, Header, Identity, Name, Record, Records, Versions};
 
-use crate::kernel::{Delivery, Kernel, Lives, PORT_ID, Table, numbered, ordered, timeless};
+use crate::kernel::{
+    Delivery, Kernel, Lives, PORT_ID, Table, numbered, ordered, timeless, without_time,
+};
 use crate::links::{InFlight, Links};
 use crate::release;
 use crate::rng::Rng;
@@ -225,7 +227,13 @@ impl Cluster {
     /// Flows of a node are born, change and end, each with a life of its own.
     pub(crate) fn live_on(&mut self, node: usize, times: u64) {
         for _ in 0..times {
-            let Self { nodes, rng, lives, options, .. } = self;
+            let Self {
+                nodes,
+                rng,
+                lives,
+                options,
+                ..
+            } = self;
             nodes[node].kernel.live(rng, options.flows, lives);
         }
     }
@@ -372,7 +380,7 @@ impl Cluster {
         let name = self.nodes[source].name;
         let peer = engine.peers().iter().find(|peer| peer.name() == name);
         let replica = peer.and_then(|peer| peer.replica());
-        replica.is_some_and(|replica| replica_table(replica) == self.nodes[source].kernel.flows())
+        replica.is_some_and(|replica| replica_table(replica) == self.nodes[source].kernel.table())
     }
 
     /// The whole node is gone for good: nothing leaves it any more.
@@ -910,7 +918,8 @@ fn local_table(engine: &Engine) -> Table {
     for slot in (0..local.slots()).map(Slot) {
         if let Some(flow) = local.flow(slot) {
             let rare = local.rare(slot).copied().unwrap_or_default();
-            table.flows.insert(ordered(&flow.key()), (*flow, rare));
+            let flow = without_time(flow);
+            table.flows.insert(ordered(&flow.key()), (flow, rare));
         }
         let expectation = local.expectation(slot).copied();
         table.expectations.extend(expectation.map(timeless));
@@ -930,7 +939,9 @@ fn told_table(engine: &Engine) -> Table {
             zone: expectation.zone,
         })
     };
-    table.expectations.retain(|_, expectation| has_told_master(expectation));
+    table
+        .expectations
+        .retain(|_, expectation| has_told_master(expectation));
     table
 }
 
@@ -939,7 +950,8 @@ fn replica_table(replica: &Replica) -> Table {
     for slot in (0..replica.slots()).map(Slot) {
         if let Some((flow, rare)) = replica.flow(slot) {
             let rare = rare.copied().unwrap_or_default();
-            table.flows.insert(ordered(&flow.key()), (*flow, rare));
+            let flow = without_time(flow);
+            table.flows.insert(ordered(&flow.key()), (flow, rare));
         }
         let expectation = replica.expectation(slot).copied();
         table.expectations.extend(expectation.map(timeless));

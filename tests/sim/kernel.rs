@@ -190,7 +190,12 @@ impl Kernel {
             return;
         }
         let is_over = |(_, at): &(&Key, &Instant)| **at <= now;
-        let over: Vec<Key> = self.expires.iter().filter(is_over).map(|(key, _)| *key).collect();
+        let over: Vec<Key> = self
+            .expires
+            .iter()
+            .filter(is_over)
+            .map(|(key, _)| *key)
+            .collect();
         for key in over {
             self.end(key, 0);
         }
@@ -199,7 +204,11 @@ impl Kernel {
     /// From now on this kernel carries traffic, or does not.
     pub(crate) fn carry_traffic(&mut self, carries_traffic: bool) {
         if self.carries_traffic && !carries_traffic {
-            let left: Vec<(Key, u32)> = self.table.iter().map(|(key, flow)| (*key, flow.timeout_secs)).collect();
+            let left: Vec<(Key, u32)> = self
+                .table
+                .iter()
+                .map(|(key, flow)| (*key, flow.timeout_secs))
+                .collect();
             for (key, timeout_secs) in left {
                 self.expire(key, timeout_secs);
             }
@@ -266,9 +275,10 @@ impl Kernel {
             .collect();
         for key in behind {
             if let Some(flow) = self.table.remove(&key) {
-                let mut killed = event(EventKind::Destroy, flow, 0);
+                let mut killed = self.event(EventKind::Destroy, flow, 0);
                 killed.present.0 |= Present::TIMEOUT;
-                self.events.push_back(killed);
+                self.events.push_back(Event::Flow(killed));
+                self.forget(key);
             }
         }
     }
@@ -396,10 +406,10 @@ impl Kernel {
             if !running.read.is_empty() || (!running.to_read.is_empty() && !running.is_cut_short) {
                 let count = up_to(rng, running.to_read.len());
                 for key in running.to_read.drain(..count) {
-                    let flow = self.table.get(&key);
+                    let flow = self.table.get(&key).map(|flow| self.with_time_left(*flow));
                     running
                         .read
-                        .extend(flow.map(|flow| self.event(EventKind::Listed, *flow, 0)));
+                        .extend(flow.map(|flow| self.event(EventKind::Listed, flow, 0)));
                 }
                 let count = up_to(rng, running.read.len());
                 RequestDone::Listed(running.read.drain(..count).collect())
@@ -435,14 +445,29 @@ impl Kernel {
         Some(Delivery::Done(done))
     }
 
+    /// As a listing shows it.
+    fn with_time_left(&self, flow: Flow) -> Flow {
+        let at = self.expires.get(&ordered(&flow.key()));
+        let left = at
+            .zip(self.now)
+            .map(|(at, now)| at.saturating_duration_since(now));
+        Flow {
+            timeout_secs: left.map_or(flow.timeout_secs, |left| left.as_secs() as u32),
+            ..flow
+        }
+    }
+
     /// Nothing is on its way to the daemon.
     pub(crate) fn is_quiet(&self) -> bool {
         self.events.is_empty() && self.done.is_empty() && self.listing.is_none() && !self.overrun
     }
 
-    /// The table, in an order that two kernels share.
+    /// The table, in an order that two kernels share. Timeouts tick, and are left out.
     pub(crate) fn flows(&self) -> BTreeMap<Key, Flow> {
-        self.table.clone()
+        let flows = self.table.iter();
+        flows
+            .map(|(key, flow)| (*key, without_time(flow)))
+            .collect()
     }
 
     /// Everything that a cache of the table must hold.
@@ -450,7 +475,10 @@ impl Kernel {
         let flows = self.table.iter();
         Table {
             flows: flows
-                .map(|(key, flow)| (*key, (*flow, self.event(EventKind::Listed, *flow, 0).rare)))
+                .map(|(key, flow)| {
+                    let rare = self.event(EventKind::Listed, *flow, 0).rare;
+                    (*key, (without_time(flow), rare))
+                })
                 .collect(),
             expectations: self.expected.values().copied().map(timeless).collect(),
         }
@@ -572,13 +600,19 @@ impl Kernel {
         }
     }
 
+    /// A flow is gone, and with it what hangs on it.
+    fn forget(&mut self, key: Key) {
+        self.expires.remove(&key);
+        self.end_expectation(key, 0);
+        self.adjusted.remove(&key);
+        self.unread.remove(&key);
+    }
+
     fn end(&mut self, key: Key, port_id: u32) {
         self.expires.remove(&key);
         if let Some(flow) = self.table.remove(&key) {
             self.tell(EventKind::Destroy, flow, port_id);
-            self.end_expectation(key, 0);
-            self.adjusted.remove(&key);
-            self.unread.remove(&key);
+            self.forget(key);
         }
     }
 
@@ -591,7 +625,11 @@ impl Kernel {
     fn event(&self, kind: EventKind, flow: Flow, port_id: u32) -> FlowEvent {
         let mut event = FlowEvent {
             kind,
-            present: Present(Present::STATUS | Present::TIMEOUT),
+            // What expires has no timeout any more.
+            present: match kind {
+                EventKind::Destroy => Present(Present::STATUS),
+                _ => Present(Present::STATUS | Present::TIMEOUT),
+            },
             port_id,
             flow,
             rare: Rare::default(),
@@ -664,6 +702,14 @@ pub(crate) fn ordered(key: &FlowKey) -> Key {
     bytes
 }
 
+/// A flow without its timeout.
+pub(crate) fn without_time(flow: &Flow) -> Flow {
+    Flow {
+        timeout_secs: 0,
+        ..*flow
+    }
+}
+
 /// Flow by number: IPv4 and IPv6 take turns, so that records are of different sizes.
 pub(crate) fn numbered(number: u16) -> Flow {
     let (client, server): (IpAddr, IpAddr) = if number.is_multiple_of(3) {
@@ -689,19 +735,4 @@ pub(crate) fn numbered(number: u16) -> Flow {
 /// datagrams of the smallest worlds.
 fn is_master(flow: &Flow) -> bool {
     flow.orig.dst_id == 53 && flow.orig.src_id % 2 == 1 && flow.orig.family == Family::V4
-}
-
-fn event(kind: EventKind, flow: Flow, port_id: u32) -> FlowEvent {
-    // What expires has no timeout any more.
-    let present = match kind {
-        EventKind::Destroy => Present(Present::STATUS),
-        _ => Present(Present::STATUS | Present::TIMEOUT),
-    };
-    FlowEvent {
-        kind,
-        present,
-        port_id,
-        flow,
-        rare: Rare::default(),
-    }
 }

@@ -97,6 +97,34 @@ const RULES: &[(Rule, Missed)] = &[
         Rule::HeldEnds,
         In(crate::flows_that_die_of_an_address_that_leaves_live_on_elsewhere),
     ),
+    (
+        Rule::HotTold,
+        In(crate::hot::the_standbys_kernel_holds_what_the_active_tracks),
+    ),
+    (
+        Rule::HotFound,
+        In(crate::hot::a_restarted_standby_knows_its_copies_again),
+    ),
+    (
+        Rule::HotStandbyEnds,
+        In(crate::hot::what_a_demoted_node_loses_ends_nothing_elsewhere),
+    ),
+    (
+        Rule::HotExpired,
+        In(crate::hot::a_copy_that_ends_here_is_created_again),
+    ),
+    (
+        Rule::HotRearm,
+        In(crate::hot::copies_outlive_their_timeouts_while_their_owner_has_them),
+    ),
+    (
+        Rule::HotStale,
+        In(crate::hot::what_ends_right_after_a_change_of_roles_stays_nowhere),
+    ),
+    (
+        Rule::HotClaim,
+        In(crate::hot::a_promotion_at_rest_is_a_change_of_role),
+    ),
 ];
 
 /// Lives after which a rule counts as not missed.

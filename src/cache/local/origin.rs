@@ -7,8 +7,8 @@
 use super::super::list::{Kind, Meta};
 use super::expectations::Fate;
 use super::{Applied, Circumstances, Local, Slot};
-use crate::flow::{EventKind, Flow, FlowEvent};
 use crate::cache::Secs;
+use crate::flow::{EventKind, Flow, FlowEvent};
 use crate::rules::{Rule, holds};
 
 /// Whose a flow is.

@@ -7,6 +7,34 @@ use crate::engine::status::{
 };
 
 #[test]
+fn hot_standby_has_a_line_of_its_own() {
+    let mut status = standby();
+    status.hot = Some(HotStatus {
+        flows: 200_000,
+        pending: 12,
+        complete: true,
+        rearmed: 1_234,
+        refused: vec![FailedFlows {
+            reason: "the kernel's table is full".into(),
+            flows: 3,
+        }],
+        ..HotStatus::default()
+    });
+    let text = render(&status, Colour::Never);
+    let line =
+        "hot     200,000 flows of the peers in the kernel, complete, 12 on the way; 1,234 re-armed";
+    assert!(text.contains(line), "{text}");
+    assert!(
+        text.contains("3 flows refused: the kernel's table is full"),
+        "{text}"
+    );
+    assert!(
+        !render(&standby(), Colour::Never).contains("hot "),
+        "cold says nothing of it"
+    );
+}
+
+#[test]
 fn a_ready_standby_fits_a_screen_and_says_so_first() {
     assert_eq!(
         render(&standby(), Colour::Never),

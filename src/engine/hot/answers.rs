@@ -2,9 +2,10 @@
 
 use std::time::Instant;
 
+use super::purpose::Step;
 use super::{
     Attempt, BACKLOG_AGE, Cause, FULL_WAIT, KeepAround, Keeper, Later, Purpose, RETRIES_MAX, RETRY,
-    Standing, Step,
+    Standing,
 };
 use crate::cache::local::Origin;
 use crate::ctnetlink::encode::Helper;
@@ -15,7 +16,6 @@ use crate::engine::room::RoomLeft;
 use crate::engine::status::{FailedFlows, HotStatus, Role};
 use crate::flow::FlowKey;
 use crate::replication::Peer;
-use crate::rules::{Rule, holds};
 
 /// The kernel's seconds and ours may be cut at different places.
 const CLOCKS_DIFFER_SECS: u32 = 2;
@@ -57,9 +57,7 @@ impl Keeper {
     fn on_silence(&mut self, purpose: Purpose, around: &mut KeepAround<'_>) {
         match purpose {
             Purpose::Clear => {}
-            Purpose::Create(Attempt { key, .. })
-            | Purpose::Update(key)
-            | Purpose::Delete(key) => {
+            Purpose::Create(Attempt { key, .. }) | Purpose::Update(key) | Purpose::Delete(key) => {
                 self.wants_listing = true;
                 Self::finish(&key, around);
             }
@@ -115,9 +113,7 @@ impl Keeper {
                 });
             }
             // The master has ended, or is on its way; without it the flow lives on as what it is.
-            libc::ENOENT
-                if !attempt.without_master && wants_rare(|rare| rare.master.is_some()) =>
-            {
+            libc::ENOENT if !attempt.without_master && wants_rare(|rare| rare.master.is_some()) => {
                 self.again.push_back(Attempt {
                     step: Step::Create,
                     without_master: true,
@@ -131,12 +127,7 @@ impl Keeper {
         }
     }
 
-    fn on_updated(
-        &mut self,
-        key: &FlowKey,
-        outcome: Option<Outcome>,
-        around: &mut KeepAround<'_>,
-    ) {
+    fn on_updated(&mut self, key: &FlowKey, outcome: Option<Outcome>, around: &mut KeepAround<'_>) {
         match outcome {
             None | Some(Outcome::Found(_)) => {
                 self.counters.updated += 1;
@@ -154,12 +145,7 @@ impl Keeper {
         }
     }
 
-    fn on_deleted(
-        &mut self,
-        key: &FlowKey,
-        outcome: Option<Outcome>,
-        around: &mut KeepAround<'_>,
-    ) {
+    fn on_deleted(&mut self, key: &FlowKey, outcome: Option<Outcome>, around: &mut KeepAround<'_>) {
         match outcome {
             None | Some(Outcome::Found(_)) => {
                 self.counters.deleted += 1;
@@ -233,8 +219,9 @@ impl Keeper {
         }
     }
 
-    /// Another entry is in the way. A stray of this standby goes; a flow that a peer still has, or
-    /// one that an active node tracks, does not: its end is on its way, or it is right.
+    /// Another entry is in the way. A stray goes: on a standby any that no peer has, on an active
+    /// node one that was born of this flow's own replies. What a peer still has stays, for its end
+    /// is on its way, and what an active node tracks.
     fn on_blocker(
         &mut self,
         attempt: Attempt,
@@ -242,7 +229,10 @@ impl Keeper {
         around: &mut KeepAround<'_>,
     ) {
         let is_wanted = self.want(&blocker.key(), around).is_some();
-        if is_wanted || around.role != Role::Standby {
+        let want = self.want(&attempt.key, around);
+        let is_of_replies = want.is_some_and(|(_, want)| want.flow.reply == blocker.orig);
+        let is_stray = around.role == Role::Standby || is_of_replies;
+        if is_wanted || !is_stray {
             return self.give_up(attempt, around);
         }
         self.again.push_back(Attempt {
@@ -258,9 +248,6 @@ impl Keeper {
     }
 
     fn retry(&mut self, key: FlowKey, cause: Cause, retries: u8, now: Instant) {
-        if !holds(Rule::HotAgain) {
-            return;
-        }
         if retries >= RETRIES_MAX {
             return self.refuse(Failure::Conflict);
         }
@@ -320,7 +307,7 @@ impl Keeper {
     fn pending(&self, mirror: &Mirror, peers: &[Peer]) -> u64 {
         let replicas = peers.iter().filter_map(Peer::replica);
         let told: usize = replicas.map(|replica| replica.changes().len()).sum();
-        let waiting = self.again.len() + self.later.len() + self.unused.len();
+        let waiting = self.again.len() + self.later.len() + self.ends.len() + self.unused.len();
         let all = told + waiting + mirror.writes.len() + mirror.local.changes().len();
         all as u64
     }

@@ -14,6 +14,7 @@ use super::Cause;
 use crate::cache::local::Origin;
 use crate::ctnetlink::encode::Update;
 use crate::flow::proto::{TCP_CLOSE, TCP_ESTABLISHED, TCP_TIME_WAIT, TcpInfo};
+use crate::flow::rare::SeqAdj;
 use crate::flow::tuple::GRE;
 use crate::flow::{Flow, ProtoInfo, Rare, Status};
 use crate::rules::{Rule, holds};
@@ -98,7 +99,6 @@ pub(super) fn decide(
                 Origin::Own if ours.is_active => Act::Nothing,
                 // Born here while its peer is silent: the addresses have moved already.
                 Origin::Own if held.is_fresh && is_right && !want.is_living => Act::Nothing,
-                Origin::Own if !holds(Rule::HotStale) => Act::Nothing,
                 Origin::Found if ours.is_active && !is_right => Act::Claim,
                 Origin::Own | Origin::Found if is_right && has_no_window(held.flow) => Act::Adopt,
                 Origin::Own | Origin::Found => Act::Replace,
@@ -123,7 +123,8 @@ fn unwanted(held: &Held<'_>, cause: Cause, ours: Ours, is_nowhere: bool) -> Act 
         return Act::Delete;
     }
     let is_undecided = held.origin == Origin::Found;
-    if (ours.claims && (is_copy || is_undecided))
+    let claims = ours.claims && holds(Rule::HotClaim);
+    if (claims && (is_copy || is_undecided))
         || (is_undecided && (ours.is_active || (ours.may_purge && is_nowhere)))
     {
         return Act::Claim;
@@ -181,7 +182,7 @@ fn copied(want: &Want<'_>, held: &Held<'_>, cause: Cause) -> Act {
     if want.flow.status.0 & STATUS_UP & !held.flow.status.0 != 0 {
         update.status = Some(Status(held.flow.status.0 | want.flow.status.0 & STATUS_UP));
     }
-    let is_due = is_old && (!matches!(cause, Cause::Rearm) || holds(Rule::HotRearm));
+    let is_due = is_old && (is_told || holds(Rule::HotRearm));
     if update != Update::default() || is_due {
         if !held.flow.status.has(Status::FIXED_TIMEOUT) {
             update.timeout_secs = Some(want.timeout_secs);
@@ -253,11 +254,9 @@ fn differs(want: ProtoInfo, held: ProtoInfo) -> bool {
 }
 
 /// What an update would have to change and cannot.
-fn sequence(rare: Option<&Rare>) -> Option<(Option<[u32; 3]>, Option<[u32; 3]>)> {
-    let rare = rare?;
-    let parts = |adj: crate::flow::rare::SeqAdj| {
-        [adj.correction_pos, adj.offset_before, adj.offset_after]
-    };
-    let adjustments = (rare.seqadj_orig.map(parts), rare.seqadj_reply.map(parts));
-    (adjustments != (None, None)).then_some(adjustments)
+fn sequence(rare: Option<&Rare>) -> [Option<SeqAdj>; 2] {
+    rare.map_or([None; 2], |rare| [rare.seqadj_orig, rare.seqadj_reply])
 }
+
+#[cfg(test)]
+mod tests;

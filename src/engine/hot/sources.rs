@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 use super::decide::Want;
+use super::purpose::End;
 use crate::cache::Secs;
 use crate::engine::status::Role;
-use crate::flow::FlowKey;
 use crate::flow::tuple::GRE;
+use crate::flow::{Flow, FlowKey};
 use crate::replication::{PEERS_MAX, Peer};
 use crate::wire::Outcome;
 
@@ -105,6 +106,11 @@ impl Sources {
         self.standing[at]
     }
 
+    /// True if what a peer's end means is known: it has told its role since, or is no source.
+    pub(super) fn is_ripe(&self, end: &End, peers: &[Peer]) -> bool {
+        self.standing(end.peer) != Standing::Living || peers[end.peer].told_at() > Some(end.heard)
+    }
+
     /// Some peer carries traffic.
     pub(super) fn has_living(&self) -> bool {
         self.standing.contains(&Standing::Living)
@@ -124,16 +130,13 @@ impl Sources {
 
     /// Every living source has been compared with its replica since we met.
     pub(super) fn are_proven(&self) -> bool {
-        (0..PEERS_MAX).all(|at| {
-            self.standing[at] != Standing::Living || self.proven >> at & 1 == 1
-        })
+        (0..PEERS_MAX).all(|at| self.standing[at] != Standing::Living || self.proven >> at & 1 == 1)
     }
 
     /// Every living source has been active for a while.
     pub(super) fn are_settled(&self) -> bool {
-        (0..PEERS_MAX).all(|at| {
-            self.standing[at] != Standing::Living || self.settled >> at & 1 == 1
-        })
+        (0..PEERS_MAX)
+            .all(|at| self.standing[at] != Standing::Living || self.settled >> at & 1 == 1)
     }
 
     /// What the peers that carry traffic say of a flow.
@@ -157,12 +160,7 @@ impl Sources {
             if !is_living && silent > lives {
                 return None;
             }
-            let timeout_min = if flow.orig.protocol == GRE {
-                GRE_TIMEOUT
-            } else {
-                TIMEOUT_MIN
-            };
-            let timeout_secs = left.max(timeout_min);
+            let timeout_secs = left.max(timeout_min(flow));
             let want = Want {
                 flow,
                 rare,
@@ -171,6 +169,15 @@ impl Sources {
             };
             Some((peer, want))
         })
+    }
+}
+
+/// A copy gets at least this long, seconds.
+pub(super) fn timeout_min(flow: &Flow) -> u32 {
+    if flow.orig.protocol == GRE {
+        GRE_TIMEOUT
+    } else {
+        TIMEOUT_MIN
     }
 }
 

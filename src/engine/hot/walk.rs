@@ -3,10 +3,11 @@
 
 use std::time::{Duration, Instant};
 
+use super::sources::timeout_min;
 use super::{KeepAround, Keeper, Standing};
+use crate::cache::local::Origin;
 use crate::cache::{Local, Secs, Slot};
 use crate::flow::FlowKey;
-use crate::cache::local::Origin;
 use crate::replication::PEERS_MAX;
 
 /// Copies that have half of their time behind them are looked for this often. The shortest get 300
@@ -63,8 +64,7 @@ impl Keeper {
             let slot = Slot(walk.slot);
             walk.slot += 1;
             if let Some(flow) = local.flow(slot)
-                && (local.origin(slot) != Origin::Own
-                    || !local.is_fresh(slot, around.mirror.era()))
+                && (local.origin(slot) != Origin::Own || !local.is_fresh(slot, around.mirror.era()))
             {
                 return Some(flow.key());
             }
@@ -78,7 +78,9 @@ impl Keeper {
         }
         if self.claims_until.is_some() && self.walk_due.is_none() {
             // A peer may fall silent yet.
-            self.walk_due = self.claims_until.map(|until| until.min(around.now + Duration::from_secs(1)));
+            self.walk_due = self
+                .claims_until
+                .map(|until| until.min(around.now + Duration::from_secs(1)));
         }
         None
     }
@@ -105,11 +107,7 @@ impl Rearm {
     }
 
     /// The next copy that has half of its time behind it.
-    pub(super) fn next(
-        &mut self,
-        around: &KeepAround<'_>,
-        budget: &mut u32,
-    ) -> Option<FlowKey> {
+    pub(super) fn next(&mut self, around: &KeepAround<'_>, budget: &mut u32) -> Option<FlowKey> {
         let local = &around.mirror.local;
         if !self.is_due(around.now) {
             return None;
@@ -131,8 +129,10 @@ impl Rearm {
     }
 }
 
+/// A listing tells what is left, and not what was written: half of the least that is written
+/// decides. Who lives longer is told again by its owner before half of its time is over.
 fn is_half_over(local: &Local, slot: Slot, secs: Secs) -> bool {
     local.flow(slot).is_some_and(|flow| {
-        local.origin(slot).is_copy() && local.timeout_left(slot, secs) <= flow.timeout_secs / 2
+        local.origin(slot).is_copy() && local.timeout_left(slot, secs) < timeout_min(flow) / 2
     })
 }

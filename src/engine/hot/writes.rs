@@ -84,7 +84,9 @@ impl Writes {
         let Some(write) = self.find_mut(hash, key) else {
             return false;
         };
-        let is_weightier = write.stirred.is_none_or(|held| held.weight() < cause.weight());
+        let is_weightier = write
+            .stirred
+            .is_none_or(|held| held.weight() < cause.weight());
         if is_weightier {
             write.stirred = Some(cause);
         }
@@ -92,7 +94,12 @@ impl Writes {
     }
 
     /// An event of our own port id. True if it is of a write under way.
-    pub(in crate::engine) fn on_event(&mut self, hash: u64, key: &FlowKey, kind: EventKind) -> bool {
+    pub(in crate::engine) fn on_event(
+        &mut self,
+        hash: u64,
+        key: &FlowKey,
+        kind: EventKind,
+    ) -> bool {
         let Some(write) = self.find_mut(hash, key) else {
             return false;
         };
@@ -136,6 +143,10 @@ impl Writes {
 
     /// A listing is complete: writes that were over before it began, and whose events have not
     /// come, will not be told by an event any more. The listing has told.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "in which order flows are looked at again decides nothing"
+    )]
     pub(in crate::engine) fn on_listing(&mut self, round: u8) {
         let stirred = &mut self.stirred;
         self.table.retain(|write| {
@@ -156,3 +167,65 @@ impl Writes {
     }
 }
 
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(number: u16) -> FlowKey {
+        let mut key = FlowKey::default();
+        key.orig.src_id = number;
+        key
+    }
+
+    #[test]
+    fn a_write_is_over_when_it_is_acknowledged_and_seen_in_either_order() {
+        let mut writes = Writes::default();
+        writes.begin(1, key(1), Awaits::Birth);
+        writes.begin(2, key(2), Awaits::Birth);
+        writes.on_done(1, &key(1), 0);
+        assert!(writes.on_event(2, &key(2), EventKind::New));
+        assert_eq!(writes.len(), 2);
+        assert!(writes.on_event(1, &key(1), EventKind::New));
+        writes.on_done(2, &key(2), 0);
+        assert_eq!(writes.len(), 0);
+        assert!(
+            !writes.on_event(1, &key(1), EventKind::New),
+            "nobody awaits it"
+        );
+    }
+
+    #[test]
+    fn the_deletion_before_a_creation_does_not_end_it() {
+        let mut writes = Writes::default();
+        writes.begin(1, key(1), Awaits::Birth);
+        writes.on_event(1, &key(1), EventKind::Destroy);
+        writes.on_done(1, &key(1), 0);
+        assert_eq!(writes.len(), 1);
+    }
+
+    #[test]
+    fn what_happens_meanwhile_is_looked_at_afterwards_by_its_weightiest_cause() {
+        let mut writes = Writes::default();
+        assert!(!writes.stir(1, &key(1), Cause::Told));
+        writes.begin(1, key(1), Awaits::Change);
+        for cause in [Cause::Told, Cause::Gone, Cause::Walk] {
+            assert!(writes.stir(1, &key(1), cause));
+        }
+        assert!(!writes.has_stirred());
+        writes.remove(1, &key(1));
+        assert_eq!(writes.pop_stirred(), Some((key(1), Cause::Gone)));
+    }
+
+    #[test]
+    fn a_listing_ends_what_was_over_before_it_began() {
+        let mut writes = Writes::default();
+        for number in 1..=3 {
+            writes.begin(u64::from(number), key(number), Awaits::Birth);
+        }
+        writes.on_done(1, &key(1), 4);
+        writes.on_done(2, &key(2), 5);
+        writes.on_listing(5);
+        assert_eq!(writes.len(), 2, "the second may still be told by an event");
+        assert_eq!(writes.pop_stirred(), Some((key(1), Cause::Walk)));
+    }
+}
