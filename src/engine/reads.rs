@@ -19,7 +19,8 @@ const WAITING_MAX: usize = 1_024;
 /// shifts the numbers, some microseconds later.
 const DELAY: Duration = Duration::from_millis(2);
 
-/// A flow is asked for this often when answers are lost; then the next scrub reads it.
+/// A flow is asked for this often when answers are lost, or come too early; then the next scrub
+/// reads it.
 const ATTEMPTS_MAX: u8 = 3;
 
 /// What waits, and the one batch under way.
@@ -129,36 +130,36 @@ impl Reads {
         self.batches.send(batch)
     }
 
-    /// A batch was carried out: calls `found` with the flows that are still asked for. Gives the
-    /// answers back if it was no read.
+    /// A batch was carried out: calls `found` with the flows that are still asked for; it says whether
+    /// it could use the answer. One that is about another life than we know (its birth is on its way
+    /// to us) is asked for again. Gives the answers back if it was no read.
     pub(super) fn on_done(
         &mut self,
         last_seq: u32,
         is_answered: bool,
         answers: Vec<Answer>,
-        mut found: impl FnMut(&FlowKey, &FlowEvent),
+        mut found: impl FnMut(&FlowKey, &FlowEvent) -> bool,
     ) -> Result<(), Vec<Answer>> {
         if !self.batches.has(last_seq) {
             return Err(answers);
         }
         let asked = std::mem::take(&mut self.asked);
-        let mut unanswered = Vec::new();
+        let mut again = Vec::new();
         self.batches.settle(last_seq, answers, |wanted, answer| {
             let key = wanted.flow.key();
-            match answer.map(|answer| answer.outcome) {
-                _ if !asked.contains(&key) => {}
-                Some(Outcome::Found(event)) => found(&key, &event),
-                Some(Outcome::Refused(_)) => {}
-                None if !is_answered && wanted.attempts + 1 < ATTEMPTS_MAX => {
-                    unanswered.push(Wanted {
-                        attempts: wanted.attempts + 1,
-                        ..wanted
-                    });
-                }
-                None => {}
+            let is_over = match answer.map(|answer| answer.outcome) {
+                Some(Outcome::Found(event)) => asked.contains(&key) && found(&key, &event),
+                Some(Outcome::Refused(_)) => true,
+                None => is_answered || !asked.contains(&key),
+            };
+            if !is_over && wanted.attempts + 1 < ATTEMPTS_MAX {
+                again.push(Wanted {
+                    attempts: wanted.attempts + 1,
+                    ..wanted
+                });
             }
         });
-        unanswered.into_iter().for_each(|wanted| self.push(wanted));
+        again.into_iter().for_each(|wanted| self.push(wanted));
         Ok(())
     }
 }

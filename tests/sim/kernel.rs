@@ -45,6 +45,9 @@ pub(crate) struct Kernel {
     adjusted: BTreeMap<Key, SeqAdj>,
     /// Flows that were adjusted since anybody has read them.
     unread: BTreeSet<Key>,
+    /// How often events were lost, and how often that was when the last complete listing began.
+    losses: u32,
+    repaired: u32,
     events: VecDeque<Event>,
     overrun: bool,
     listing: Option<Listing>,
@@ -77,6 +80,8 @@ struct Listing {
     is_behind: bool,
     /// Adjusted flows that it shows as they are.
     unread: BTreeSet<Key>,
+    /// How often events had been lost when it began.
+    losses: u32,
 }
 
 impl Table {
@@ -155,12 +160,14 @@ impl Kernel {
         }
         self.events.truncate(before);
         self.overrun = true;
+        self.losses += 1;
     }
 
     /// The event buffer was full for a while: what is in it is lost.
     pub(crate) fn lose_events(&mut self) {
         self.events.clear();
         self.overrun = true;
+        self.losses += 1;
     }
 
     /// The first flow ends.
@@ -345,6 +352,7 @@ impl Kernel {
                     is_cut_short: rng.percent(5),
                     is_behind: false,
                     unread: self.unread.clone(),
+                    losses: self.losses,
                 });
             }
             KernelRequest::Batch {
@@ -426,6 +434,7 @@ impl Kernel {
                 });
                 if to_read.is_empty() && read.is_empty() {
                     self.has_unseen &= running.is_behind;
+                    self.repaired = running.losses;
                     self.unread.retain(|key| !running.unread.contains(key));
                     return Some(Delivery::Done(RequestDone::DumpEnded { complete: true }));
                 }

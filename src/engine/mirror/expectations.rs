@@ -174,12 +174,16 @@ impl Mirror {
         let done = reads.on_done(last_seq, is_answered, answers, |key, found| {
             counters.reads += 1;
             let Some(slot) = local.find(key) else {
-                return;
+                return false;
             };
-            let is_it =
-                |held: &Flow| held.orig == found.flow.orig && held.reply == found.flow.reply;
+            // What was found may be the next life of the tuple, whose birth is not told yet: then it
+            // says nothing of this one, and a listing knows more than it.
+            let is_it = |held: &Flow| {
+                let is_same_life = held.id == found.flow.id;
+                is_same_life && held.orig == found.flow.orig && held.reply == found.flow.reply
+            };
             if !local.flow(slot).is_some_and(is_it) {
-                return;
+                return false;
             }
             let worth = |flow: &Flow, age| policy.replicates(flow, age).is_ok();
             let applied = local.adjust(slot, found, at, worth);
@@ -188,6 +192,7 @@ impl Mirror {
             if listing_runs && fresh.find(hash, |&held| held == hash).is_none() {
                 fresh.insert_unique(hash, hash, |&held| held);
             }
+            true
         });
         match done {
             Err(answers) => Read::NotOurs(answers),

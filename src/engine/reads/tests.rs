@@ -50,6 +50,7 @@ impl World {
             .reads
             .on_done(last_seq, is_answered, answers, |key, _| {
                 found.push(key.orig.src_id);
+                true
             });
         done.expect("it was a read");
         found

@@ -154,7 +154,13 @@ impl Kernel {
                 if let Outcome::Found(found) = &answer.outcome {
                     let key = ordered(&found.flow.key());
                     let told = found.rare.seqadj_orig;
-                    if told == self.adjusted.get(&key).copied() {
+                    // The daemon cannot know yet whose life it was that was read.
+                    let is_early = self.losses != self.repaired
+                        || self.events.iter().any(|event| {
+                            matches!(event, Event::Flow(event)
+                                if event.kind != EventKind::Update && ordered(&event.flow.key()) == key)
+                        });
+                    if told == self.adjusted.get(&key).copied() && !is_early {
                         self.unread.remove(&key);
                     }
                 }
