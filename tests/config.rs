@@ -156,7 +156,7 @@ assured = false
 min_age = "1500ms"
 own = true
 [standby]
-mode = "hot"
+mode = "cold"
 [kernel]
 event_buffer = "64MiB"
 scrub_interval = "5m"
@@ -254,7 +254,7 @@ format = "json"
             min_age_secs: 2,
             own: true,
         }),
-        standby: StandbySettings { is_hot: true },
+        standby: StandbySettings { is_hot: false },
         commit: CommitSettings {
             grace: std::time::Duration::from_secs(90),
             tcp_liberal: false,
@@ -392,6 +392,13 @@ multicast = \"225.0.0.50:3780\"
 ";
 
 /// What `MINIMAL` means: the defaults, and the one link.
+#[test]
+fn hot_standby_is_asked_for_by_its_name() {
+    // Beside a gate it is refused, so it has a file of its own.
+    let settings = parse(&format!("{MINIMAL}[standby]\nmode = \"hot\"\n"));
+    assert!(settings.standby.is_hot);
+}
+
 #[test]
 fn gate_that_stands_nowhere_is_none() {
     let settings = parse(&format!("{MINIMAL}[gate]\ninterfaces = []\n"));

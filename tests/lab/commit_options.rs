@@ -328,25 +328,28 @@ fn entries_of_the_old_active_fade_and_a_flap_has_them_back() -> Result<()> {
     bulk::create(old.namespace(), 1, 1_000)?;
     cluster.await_replicas(2)?;
     cluster.daemon(2).ask(&["promote"])?;
-    // Only the old active has this one.
+    // The new active hears of this one when the other steps down, and takes it over: before the
+    // entries fade, or after.
     cluster.lab().sync_cable(old, "down")?;
     bulk::create(old.namespace(), 2, 1)?;
     cluster.await_mirror(1, Some(2))?;
     cluster.daemon(1).ask(&["demote"])?;
     cluster.lab().sync_cable(old, "up")?;
     await_until("the entries are shortened", LIMIT, || {
-        Ok(longer_than(old, GRACE)? == 1)
+        Ok(longer_than(old, GRACE)? <= 1)
     })?;
     assert_eq!(old.namespace().flow_count()?, 1_001, "nothing is flushed");
     let stats: Value = serde_json::from_str(&cluster.daemon(1).ask(&["stats", "--json"])?)?;
-    assert_eq!(number(&stats, "/background/faded")?, 1_000, "{stats}");
+    let faded = number(&stats, "/background/faded")?;
+    assert!((1_000..=1_001).contains(&faded), "{stats}");
     // The new active has lost nothing by it.
-    assert_eq!(longer_than(cluster.node(2), GRACE)?, 1_000);
-    assert_eq!(cluster.daemon(2).local_flows()?, 1_000);
+    await_until("the new active has taken over", LIMIT, || {
+        Ok(longer_than(cluster.node(2), GRACE)? == 1_001)
+    })?;
 
     cluster.daemon(1).ask(&["promote"])?;
     let status = cluster.daemon(1).status()?;
-    assert_eq!(number(&status, "/commit/replaced")?, 1_000, "{status}");
+    assert_eq!(number(&status, "/commit/replaced")?, 1_001, "{status}");
     assert_eq!(longer_than(old, GRACE)?, 1_001);
     assert_eq!(old.namespace().flow_count()?, 1_001);
     Ok(())
