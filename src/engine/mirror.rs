@@ -215,8 +215,8 @@ impl Mirror {
             if event.kind == EventKind::Destroy && self.listing_runs() && holds(Rule::ListingEnds) {
                 self.remember_end(self.local.hash_key().of_key(&event.flow.key()));
             }
-            if event.kind == EventKind::Destroy && !self.reads.is_empty() {
-                self.reads.forget(&event.flow.key());
+            if event.kind == EventKind::Destroy {
+                self.forget_reads(&event.flow.key());
             }
             self.note_end(event);
             has_changed |= self.apply(event, at);
@@ -260,7 +260,7 @@ impl Mirror {
                     at.found = Origin::Derived;
                 }
                 has_changed |= if self.fresh.find(hash, |&fresh| fresh == hash).is_some() {
-                    self.apply(&self.without_adjustment(event), at)
+                    self.apply(&self.with_later_adjustment(event), at)
                 } else {
                     self.apply(event, at)
                 };

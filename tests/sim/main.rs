@@ -259,7 +259,7 @@ fn a_table_without_room_for_tombstones_replicates_by_full_passes() {
 
 #[test]
 fn events_and_listings_race() {
-    for seed in 0..20 {
+    for seed in 0..40 {
         let mut cluster = Cluster::new(Options {
             seed,
             ..Options::default()
@@ -381,7 +381,7 @@ fn a_commit_brings_every_flow_into_the_kernel_and_twice_is_once() {
 
 #[test]
 fn a_commit_gets_past_strays_of_every_kind() {
-    for seed in 0..20 {
+    for seed in 0..40 {
         let mut cluster = Cluster::new(Options {
             nodes: 2,
             flows: 30,

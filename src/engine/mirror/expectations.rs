@@ -8,7 +8,10 @@ use super::Mirror;
 use crate::cache::local::{Applied, Master};
 use crate::cache::{HashKey, Secs};
 use crate::ctnetlink::request::{Answer, KernelRequest};
-use crate::flow::{EventKind, ExpectationEvent, ExpectationKey, Flow, FlowEvent, Present, Status};
+use crate::flow::rare::SeqAdj;
+use crate::flow::{
+    EventKind, ExpectationEvent, ExpectationKey, Flow, FlowEvent, FlowKey, Present, Status,
+};
 use crate::rules::{Rule, holds};
 
 /// Expectations that wait for their master to be told; beyond that the oldest goes, and the next
@@ -132,6 +135,19 @@ impl Mirror {
         self.judge(applied)
     }
 
+    /// A flow has ended: what was read, or is being read, says nothing of its next life.
+    pub(super) fn forget_reads(&mut self, key: &FlowKey) {
+        if !self.reads.is_empty() {
+            self.reads.forget(key);
+        }
+        if !self.fresh.is_empty() {
+            let hash = self.local.hash_key().of_key(key);
+            if let Ok(read) = self.fresh.find_entry(hash, |&read| read == hash) {
+                read.remove();
+            }
+        }
+    }
+
     /// Flows that were to be read and found no place.
     pub(in crate::engine) fn reads_left_out(&self) -> u64 {
         self.reads.left_out
@@ -201,22 +217,32 @@ impl Mirror {
         }
     }
 
-    /// A line of a listing about a flow that was read since the listing began: the line may be
-    /// older, so the adjustment that was read stays. If the line is newer after all, another read
-    /// is on its way.
-    pub(super) fn without_adjustment(&self, line: &FlowEvent) -> FlowEvent {
+    /// A line of a listing about a flow that was read since the listing began. Either of the two may
+    /// be older, and the cue to a newer read may be among events that were missed: the later
+    /// adjustment of the two stays.
+    pub(super) fn with_later_adjustment(&self, line: &FlowEvent) -> FlowEvent {
         let held = self.local.find(&line.flow.key());
         let rare = held.and_then(|slot| self.local.rare(slot)).copied();
         let rare = rare.unwrap_or_default();
         let mut line = *line;
-        line.present.0 &= !Present::SEQADJ;
-        line.rare.seqadj_orig = rare.seqadj_orig;
-        line.rare.seqadj_reply = rare.seqadj_reply;
-        if rare.seqadj_orig.is_some() || rare.seqadj_reply.is_some() {
+        line.rare.seqadj_orig = later(rare.seqadj_orig, line.rare.seqadj_orig);
+        line.rare.seqadj_reply = later(rare.seqadj_reply, line.rare.seqadj_reply);
+        if line.rare.seqadj_orig.is_some() || line.rare.seqadj_reply.is_some() {
+            line.present.0 |= Present::SEQADJ;
             line.flow.status.0 |= Status::SEQ_ADJUST;
         }
         line
     }
+}
+
+/// The later of two adjustments of one direction: the kernel moves `correction_pos` forward only, in
+/// the order of TCP's sequence numbers (`nf_ct_seqadj_set`).
+fn later(one: Option<SeqAdj>, other: Option<SeqAdj>) -> Option<SeqAdj> {
+    let (Some(held), Some(told)) = (one, other) else {
+        return one.or(other);
+    };
+    let ahead = told.correction_pos.wrapping_sub(held.correction_pos);
+    Some(if ahead < 1 << 31 { told } else { held })
 }
 
 /// What tells the end of an expectation apart from others, in the same hashes as those of flows.
