@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::super::reads::Read;
 use super::Mirror;
 use crate::cache::local::{Applied, Master};
-use crate::cache::{HashKey, Secs};
+use crate::cache::{HashKey, Secs, Slot};
 use crate::ctnetlink::request::{Answer, KernelRequest};
 use crate::flow::rare::SeqAdj;
 use crate::flow::{
@@ -219,12 +219,18 @@ impl Mirror {
 
     /// A line of a listing about a flow that was read since the listing began. Either of the two may
     /// be older, and the cue to a newer read may be among events that were missed: the later
-    /// adjustment of the two stays.
+    /// adjustment of the two stays. A line about another life stands as it is.
     pub(super) fn with_later_adjustment(&self, line: &FlowEvent) -> FlowEvent {
-        let held = self.local.find(&line.flow.key());
-        let rare = held.and_then(|slot| self.local.rare(slot)).copied();
-        let rare = rare.unwrap_or_default();
         let mut line = *line;
+        let is_it = |slot: &Slot| {
+            self.local
+                .flow(*slot)
+                .is_some_and(|held| held.id == line.flow.id)
+        };
+        let Some(slot) = self.local.find(&line.flow.key()).filter(is_it) else {
+            return line;
+        };
+        let rare = self.local.rare(slot).copied().unwrap_or_default();
         line.rare.seqadj_orig = later(rare.seqadj_orig, line.rare.seqadj_orig);
         line.rare.seqadj_reply = later(rare.seqadj_reply, line.rare.seqadj_reply);
         if line.rare.seqadj_orig.is_some() || line.rare.seqadj_reply.is_some() {
