@@ -7,9 +7,9 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 
-use super::driver::{Answer, Asker};
 use super::fifo::FifoCounters;
 use super::history::History;
+use super::orders::{Answer, Asker};
 use crate::control::message::{DumpFormat, DumpTable, FlushWhat, Request, Response, ResyncWhat};
 use crate::control::server::Call;
 use crate::engine::{Command, FlowsFrom, InstanceState, JobResult, Reply, Via};

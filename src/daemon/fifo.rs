@@ -17,7 +17,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tracing::{debug, warn};
 
-use super::driver::{Answer, Asker};
+use super::orders::{Answer, Asker};
 use crate::engine::{Command, InstanceState, Reply, Via};
 
 /// Longest line. A name of keepalived is far shorter; what is longer is dropped up to its end.

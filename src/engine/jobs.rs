@@ -95,7 +95,7 @@ pub(super) struct Ended {
 enum Running {
     Commit(Box<Commit>),
     Flush(Flush),
-    Survey(Survey),
+    Survey(Box<Survey>),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -168,7 +168,9 @@ impl Jobs {
                 let commit = Commit::new(&sources(at, &next.from), at.rules, at.now);
                 Running::Commit(Box::new(commit))
             }
-            Work::Survey => Running::Survey(Survey::new(&sources(at, &next.from), at.rules)),
+            Work::Survey => {
+                Running::Survey(Box::new(Survey::new(&sources(at, &next.from), at.rules)))
+            }
             Work::Flush => Running::Flush(Flush::new()),
         };
         self.waits_since = None;

@@ -15,10 +15,14 @@ use super::reads::Reads;
 use crate::cache::local::{Applied, Circumstances, Origin};
 use crate::cache::{Local, Secs, Slot};
 use crate::flow::filter::{LocalAddresses, Policy};
-use crate::flow::{EventKind, Flow, FlowEvent};
+use crate::flow::{EventKind, FlowEvent};
 use crate::rules::{Rule, holds};
 
 mod copies;
+mod expectations;
+mod listing;
+
+use expectations::Orphans;
 
 /// Slots that a step of the sweep looks at: well under a millisecond.
 const SWEEP_SLOTS: u32 = 16_384;
@@ -27,10 +31,6 @@ const GONE_MAX: usize = 1 << 20;
 /// Listings start at least this far apart, so that one overrun after another does not turn into
 /// one listing after another.
 const LISTING_INTERVAL_MIN: Duration = Duration::from_millis(250);
-
-mod expectations;
-
-use expectations::Orphans;
 
 /// The local cache and what is known of its completeness.
 #[derive(Debug)]
@@ -244,103 +244,6 @@ impl Mirror {
                 self.want_listing(now);
             }
         }
-    }
-
-    /// Part of the running listing.
-    pub(super) fn on_listed(&mut self, secs: Secs, flows: &[FlowEvent], listeners: u8) -> bool {
-        let mut has_changed = false;
-        if self.listing_runs() {
-            for event in flows {
-                let hash = self.local.hash_key().of_key(&event.flow.key());
-                if self.gone.find(hash, |&gone| gone == hash).is_some() {
-                    continue;
-                }
-                let mut at = self.circumstances(secs, listeners);
-                if self.writes.creates(hash, &event.flow.key()) {
-                    at.found = Origin::Derived;
-                }
-                has_changed |= if self.fresh.find(hash, |&fresh| fresh == hash).is_some() {
-                    self.apply(&self.with_later_adjustment(event), at)
-                } else {
-                    self.apply(event, at)
-                };
-            }
-        }
-        has_changed
-    }
-
-    /// The listing is over.
-    pub(super) fn on_listing_ended(&mut self, now: Instant, is_complete: bool) {
-        if let Listing::Running { is_worthless } = self.listing {
-            self.listing = if (is_complete && !is_worthless) || !holds(Rule::ListingWhole) {
-                Listing::Sweeping(Slot(0))
-            } else {
-                self.counters.listings_interrupted += 1;
-                Listing::DueAt(self.earliest(now))
-            };
-        }
-    }
-
-    /// Goes on with the sweep. True if the peers must hear of something; a notice when the table
-    /// became whole.
-    pub(super) fn on_timeout(
-        &mut self,
-        now: Instant,
-        secs: Secs,
-        listeners: u8,
-    ) -> (bool, Option<Notice>) {
-        self.departed.tick(now);
-        let Listing::Sweeping(from) = self.listing else {
-            return (false, None);
-        };
-        let at = self.circumstances(secs, listeners);
-        let departed = &self.departed;
-        let keeps = |flow: &Flow| departed.keeps(flow);
-        let (swept, next) = self.local.sweep(from, SWEEP_SLOTS, at, keeps);
-        self.swept += u64::from(swept);
-        if let Some(next) = next {
-            self.listing = Listing::Sweeping(next);
-            return (swept > 0, None);
-        }
-        self.counters.swept_flows += self.swept;
-        self.counters.listings += 1;
-        self.writes.on_listing(self.round);
-        self.listing = Listing::DueAt(now + self.scrub_interval);
-        let was_whole = self.is_whole();
-        self.is_complete = true;
-        self.missed_events = false;
-        self.is_full = self.full_since_listing;
-        let notice = Notice::TableWhole {
-            tracked: self.local.tracked(),
-            swept: self.swept,
-        };
-        (swept > 0, (!was_whole && self.is_whole()).then_some(notice))
-    }
-
-    /// True if the kernel must be asked for a listing now, which begins with this.
-    pub(super) fn begin_listing(&mut self, now: Instant) -> bool {
-        let is_due = self.due_at().is_some_and(|at| at <= now);
-        if is_due {
-            self.departed.on_listing(now);
-            self.round = self.round.wrapping_add(1);
-            self.gone.clear();
-            self.fresh.clear();
-            self.swept = 0;
-            self.full_since_listing = false;
-            self.listing_began = Some(now);
-            self.listing = Listing::Running {
-                is_worthless: false,
-            };
-        }
-        is_due
-    }
-
-    /// A listing that has not begun yet is due now; one that runs is repeated.
-    pub(super) fn want_listing(&mut self, now: Instant) {
-        self.listing = match self.listing {
-            Listing::Running { .. } => Listing::Running { is_worthless: true },
-            Listing::DueAt(_) | Listing::Sweeping(_) => Listing::DueAt(self.earliest(now)),
-        };
     }
 
     /// Forgets the table; a listing fills it again.

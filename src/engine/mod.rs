@@ -36,6 +36,7 @@ mod mirror;
 mod naming;
 mod needs;
 mod notice;
+mod orders;
 mod orphans;
 mod overlap;
 mod reads;
@@ -54,10 +55,10 @@ use background::Background;
 pub use command::{Command, FlowsFrom, InstanceState, Reply, Via};
 use handover::Handover;
 pub use handover::Standing;
-use history::{History, Trigger};
+use history::History;
 pub use history::{Transition, TransitionKind};
 use hot::Keeper;
-use jobs::{Begin, Jobs, Work};
+use jobs::Jobs;
 use mirror::Mirror;
 pub use notice::{JobId, JobResult, Notice};
 use reads::Read;
@@ -270,44 +271,6 @@ impl Engine {
         }
     }
 
-    /// A question or an order.
-    pub fn handle_command(&mut self, now: Instant, command: Command) -> Reply {
-        let reply = match command {
-            Command::Status => Reply::Status(Box::new(self.status(now))),
-            Command::Stats => Reply::Stats(self.stats()),
-            Command::Flows { from, slots_max } => self.flows(now, from, slots_max),
-            Command::Commit { from } => self.queue_commit(Work::Commit, &from),
-            Command::DryRun { from } => self.queue_commit(Work::Survey, &from),
-            Command::Promote => self.promote(now, &Trigger::Command),
-            Command::Instance {
-                via,
-                instance,
-                state,
-            } => self.on_instance(now, via, instance, state),
-            Command::Demote => self.demote(now, &Trigger::Command),
-            Command::Switchover { timeout } => self.switch_over(now, timeout),
-            Command::FlushLocal => {
-                self.mirror.flush(now);
-                self.jobs
-                    .await_listing(now, self.mirror.listings_until_fresh())
-            }
-            Command::FlushReplicas => {
-                let peers = self.replication.peers_mut().iter_mut();
-                Reply::FlowsForgotten(peers.map(Peer::flush_replica).sum())
-            }
-            Command::FlushKernel => self.jobs.queue(Work::Flush, Vec::new()),
-            Command::ResyncKernel => {
-                self.mirror.want_listing(now);
-                self.jobs
-                    .await_listing(now, self.mirror.listings_until_fresh())
-            }
-            Command::ResyncPeers => self.resync_peers(now),
-        };
-        self.look_around(now);
-        self.settle_jobs(now);
-        reply
-    }
-
     /// Time has passed. Spurious calls are harmless.
     pub fn handle_timeout(&mut self, now: Instant) {
         let (secs, listeners) = (self.secs(now), self.replication.listeners());
@@ -408,57 +371,6 @@ impl Engine {
     fn tell_full(&mut self, now: Instant) {
         if self.mirror.take_filled() {
             self.notify(Notice::TableFull);
-            self.look_around(now);
-        }
-    }
-
-    /// Every peer gets the whole table again; done when each has proven that it holds it.
-    fn resync_peers(&mut self, now: Instant) -> Reply {
-        let deaf = |peer: &&Peer| peer.is_silent(now) || !peer.is_listening();
-        if self.peers().is_empty() {
-            return Reply::Refused("there is no peer to send the table to".into());
-        }
-        if let Some(peer) = self.peers().iter().find(deaf) {
-            return Reply::Refused(format!("{} does not listen", peer.name()));
-        }
-        self.replication.resync_peers(&mut self.mirror.local, now);
-        self.jobs.await_passes(now)
-    }
-
-    /// Ends what is done and begins what waits for it.
-    fn settle_jobs(&mut self, now: Instant) {
-        self.doubt_role(now);
-        loop {
-            if let Some(ended) = self.jobs.take_ended(now, &self.kernel.room) {
-                self.on_ended(now, ended);
-                continue;
-            }
-            let begin = Begin {
-                now,
-                role: self.role,
-                since_term: self.tenure.since_term,
-                table_is_complete: self.mirror.is_complete(),
-                rules: self.kernel.rules,
-                peers: self.replication.peers(),
-                rivals: &self.rivals,
-            };
-            match self.jobs.begin_next(begin) {
-                Some((job, Work::Commit | Work::Promotion | Work::Check)) => {
-                    self.mirror.take_ownership();
-                    self.on_job_begun(now, job);
-                }
-                Some((_, Work::Flush | Work::Survey)) => {}
-                None => break,
-            }
-        }
-        self.settle_background();
-        let is_unproven = |peer: &Peer| peer.is_listening() && !peer.has_proven_pass();
-        let passes_are_over = !self.peers().iter().any(is_unproven);
-        let listings = self.mirror.counters.listings;
-        while let Some((job, result)) = self.jobs.take_waiter(now, listings, passes_are_over) {
-            self.end_job(now, job, result);
-        }
-        if (self.role_number(), self.term) != (self.told.0, self.told.1) {
             self.look_around(now);
         }
     }
