@@ -219,8 +219,8 @@ fn switch_over_there_and_back(notify: Notify) -> Result<()> {
     let report = requests.finish()?;
     // Past the capture of the test runner: the figures are wanted.
     writeln!(stderr(), "{notify:?}: {report:?}")?;
-    // A cold standby has no flow of a connection that is being set up at that very moment: it was
-    // seen once that four of 1,128 were lost so. All others go on.
+    // Nobody else knows a connection that is being set up at that very moment: it was seen once that
+    // four of 1,128 were lost. All others go on.
     let lost = report.asked - report.answered;
     assert!(lost * 500 <= report.asked, "{report:?}");
     assert!(report.connections > 100, "{report:?}");
