@@ -306,6 +306,7 @@ impl Cluster {
     }
 
     pub(crate) fn demote(&mut self, node: usize) {
+        self.nodes[node].kernel.lose_role();
         self.command(node, Command::Demote);
     }
 

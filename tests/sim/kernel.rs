@@ -319,7 +319,7 @@ impl Kernel {
     /// True if a table that knows everything that was told must be this one, but for what
     /// [`Kernel::without_unread`] takes out.
     pub(crate) fn is_told(&self) -> bool {
-        self.is_quiet() && !self.has_unseen && !self.has_departed
+        self.is_quiet() && !self.has_unseen
     }
 
     /// The node reboots: nothing is left.
@@ -493,13 +493,23 @@ impl Kernel {
         }
     }
 
-    /// A table without the adjustments that nobody has read.
+    /// The node has lost its role: its daemon need not tell at once that translated flows have ended.
+    pub(crate) fn lose_role(&mut self) {
+        self.has_departed = true;
+    }
+
+    /// A table without the adjustments that nobody has read, and without the flows whose ends may be
+    /// held back.
     pub(crate) fn without_unread(&self, mut table: Table) -> Table {
         for key in &self.unread {
             if let Some((flow, rare)) = table.flows.get_mut(key) {
                 flow.status.0 &= !Status::SEQ_ADJUST;
                 rare.seqadj_orig = None;
             }
+        }
+        if self.has_departed {
+            table.flows.retain(|_, (flow, _)| !flow.is_snat());
+            table.expectations.clear();
         }
         table
     }
