@@ -67,6 +67,13 @@ impl Local {
             return;
         }
         let mut rare = self.rares.at(meta.rare).copied().unwrap_or_default();
+        if event.flow.id != old.id {
+            // Another life, whose birth was missed: how the sequence numbers of the one before were
+            // shifted would corrupt its stream.
+            rare.seqadj_orig = None;
+            rare.seqadj_reply = None;
+            rare.synproxy = None;
+        }
         if event.present.has(Present::LABELS) {
             rare.labels = event.rare.labels;
         }
@@ -92,5 +99,52 @@ impl Local {
         let meta = &self.meta[slot as usize];
         let since_announced = now.saturating_sub(meta.announced);
         since_announced > known / 2 && told > known.saturating_sub(now.saturating_sub(meta.seen))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::HashKey;
+    use crate::cache::local::Origin;
+    use crate::flow::Rare;
+    use crate::flow::rare::{HelperName, SeqAdj};
+
+    const AT: Circumstances = Circumstances {
+        now: 10,
+        listeners: 1,
+        round: 1,
+        era: 1,
+        found_era: 0,
+        born: Origin::Own,
+        found: Origin::Own,
+        shares: false,
+        is_echo: false,
+    };
+
+    /// What is held of a flow of id 1, adjusted, with a helper, after an update that says `id`.
+    fn updated(id: u32) -> Rare {
+        let mut event = FlowEvent {
+            kind: EventKind::New,
+            present: Present(Present::STATUS | Present::SEQADJ | Present::HELPER),
+            ..FlowEvent::default()
+        };
+        event.flow.id = 1;
+        event.rare.seqadj_orig = Some(SeqAdj::default());
+        event.rare.helper = HelperName::new(b"ftp");
+        let mut local = Local::new(HashKey([1, 2]), 10, 10);
+        local.apply(&event, AT, |_, _| true);
+        (event.kind, event.present) = (EventKind::Update, Present(Present::STATUS));
+        (event.flow.id, event.rare) = (id, Rare::default());
+        local.apply(&event, AT, |_, _| true);
+        let slot = local.find(&event.flow.key()).expect("is there");
+        *local.rare(slot).expect("has a helper")
+    }
+
+    #[test]
+    fn an_update_of_another_life_ends_the_adjustment_of_the_one_before() {
+        assert_eq!(updated(1).seqadj_orig, Some(SeqAdj::default()));
+        assert_eq!(updated(2).seqadj_orig, None);
+        assert_eq!(updated(2).helper, HelperName::new(b"ftp"));
     }
 }
