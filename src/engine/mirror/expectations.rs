@@ -18,8 +18,8 @@ use crate::rules::{Rule, holds};
 /// listing finds it.
 const ORPHANS_MAX: usize = 64;
 
-/// Expectations that were told before their masters: a helper looks at the first packet of a flow
-/// before the kernel takes the flow into its table.
+/// Expectations that were told before their masters, or may have been: a helper looks at the first
+/// packet of a flow before the kernel takes the flow into its table.
 #[derive(Debug, Default)]
 pub(super) struct Orphans(VecDeque<ExpectationEvent>);
 
@@ -69,6 +69,13 @@ impl Mirror {
             let at = self.circumstances(secs, listeners);
             let applied = self.local.unexpect(event, at);
             return self.judge(applied);
+        }
+        // The master that we know may be an earlier life, whose end was missed: then the sweep takes
+        // the expectation with it, and the birth that is about to be told brings it back.
+        let may_be_early = self.missed_events && event.kind == EventKind::New;
+        let master = self.local.master(&event.expectation.master);
+        if may_be_early && matches!(master, Master::Known(_)) {
+            self.orphans.push(event);
         }
         self.expect(secs, event, listeners)
     }
@@ -261,3 +268,6 @@ fn end_hash(key: HashKey, event: &ExpectationEvent) -> u64 {
     key.of_expectation_key(&without_zone)
         .wrapping_add(u64::from(event.expectation.id))
 }
+
+#[cfg(test)]
+mod tests;
