@@ -20,6 +20,7 @@ use super::look::Look;
 use super::orders::{Answer, Order};
 use super::port::Port;
 use super::remember::Remembered;
+use super::steps::Steps;
 use super::tell::tell;
 use crate::ctnetlink::host::Host;
 use crate::ctnetlink::request::RequestDone;
@@ -68,6 +69,7 @@ pub(super) struct Driver {
     datagram_in: Vec<u8>,
     datagram_out: Vec<u8>,
     messages: Vec<u8>,
+    steps: Steps,
 }
 
 /// What ended the wait.
@@ -90,6 +92,7 @@ impl Driver {
             datagram_in: vec![0; DATAGRAM_BYTES_MAX + 1],
             datagram_out: Vec::with_capacity(2 * DATAGRAM_BYTES_MAX),
             messages: Vec::new(),
+            steps: Steps::new(),
         }
     }
 
@@ -101,11 +104,14 @@ impl Driver {
         self.take_host();
         let mut is_busy = true;
         loop {
+            let mut began = clock();
             if is_busy {
                 // Let the runtime look at timers and sockets before the next round.
                 tokio::task::yield_now().await;
             } else {
-                match self.wait().await {
+                let woken = self.wait().await;
+                began = clock();
+                match woken {
                     Woken::Events(events) => {
                         self.on_events(events.context("the event reader has failed")?);
                     }
@@ -132,6 +138,7 @@ impl Driver {
             }
             let is_drained = self.drain()?;
             is_busy = !is_drained || !took_all || self.parts.engine.poll_timeout() <= now;
+            self.steps.count(began, clock());
         }
     }
 
@@ -381,6 +388,7 @@ impl Driver {
         ]
         .map(|(name, count)| (name.to_owned(), count))
         .into();
+        stats.extend(self.steps.stats());
         for (reason, count) in reader.undecodable.by_reason() {
             stats.push((format!("reader.undecodable.{reason}"), count));
         }
