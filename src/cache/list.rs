@@ -4,7 +4,9 @@
 //! between them, so that no entry that moves or dies can take a cursor with it
 //! (docs/protocol.md section 4, rule E5).
 
+use super::chunks::Chunks;
 use super::index::Chained;
+use super::slots::Linked;
 use super::{NIL, Slot};
 
 /// What a slot of the slab holds.
@@ -84,6 +86,16 @@ impl Chained for Meta {
     }
 }
 
+impl Linked for Meta {
+    fn free(next: u32) -> Self {
+        Self { next, ..Self::FREE }
+    }
+
+    fn next_free(&self) -> u32 {
+        self.next
+    }
+}
+
 impl Meta {
     /// Version of whatever must not be taken for an entry.
     pub(crate) const NO_VERSION: u64 = u64::MAX;
@@ -130,17 +142,17 @@ impl List {
     };
 
     /// Appends a slot that is in no list.
-    pub(crate) fn push_back(&mut self, meta: &mut [Meta], slot: u32) {
+    pub(crate) fn push_back(&mut self, meta: &mut Chunks<Meta>, slot: u32) {
         self.insert_after(meta, self.tail, slot);
     }
 
     /// Prepends a slot that is in no list.
-    pub(crate) fn push_front(&mut self, meta: &mut [Meta], slot: u32) {
+    pub(crate) fn push_front(&mut self, meta: &mut Chunks<Meta>, slot: u32) {
         self.insert_after(meta, NIL, slot);
     }
 
     /// Takes a slot out.
-    pub(crate) fn unlink(&mut self, meta: &mut [Meta], slot: u32) {
+    pub(crate) fn unlink(&mut self, meta: &mut Chunks<Meta>, slot: u32) {
         let Meta { prev, next, .. } = meta[slot as usize];
         match prev {
             NIL => self.head = next,
@@ -153,7 +165,7 @@ impl List {
     }
 
     /// Moves a slot to the end.
-    pub(crate) fn move_to_back(&mut self, meta: &mut [Meta], slot: u32) {
+    pub(crate) fn move_to_back(&mut self, meta: &mut Chunks<Meta>, slot: u32) {
         if self.tail != slot {
             self.unlink(meta, slot);
             self.push_back(meta, slot);
@@ -161,7 +173,7 @@ impl List {
     }
 
     /// The next entry that is no cursor after a slot.
-    pub(crate) fn next_entry(&self, meta: &[Meta], after: u32) -> Option<Slot> {
+    pub(crate) fn next_entry(&self, meta: &Chunks<Meta>, after: u32) -> Option<Slot> {
         let mut at = meta[after as usize].next;
         // At most two cursors per peer stand in a row.
         while at != NIL && meta[at as usize].kind == Kind::Cursor {
@@ -171,12 +183,12 @@ impl List {
     }
 
     /// Moves a slot behind another; `before` NIL is the front.
-    pub(crate) fn move_after(&mut self, meta: &mut [Meta], before: u32, slot: u32) {
+    pub(crate) fn move_after(&mut self, meta: &mut Chunks<Meta>, before: u32, slot: u32) {
         self.unlink(meta, slot);
         self.insert_after(meta, before, slot);
     }
 
-    fn insert_after(&mut self, meta: &mut [Meta], before: u32, slot: u32) {
+    fn insert_after(&mut self, meta: &mut Chunks<Meta>, before: u32, slot: u32) {
         let next = match before {
             NIL => self.head,
             before => meta[before as usize].next,

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use hashbrown::HashTable;
 
+use super::super::chunks::Chunks;
 use super::super::list::{Kind, Meta};
 use super::{Local, Slot};
 use crate::rules::{Rule, holds};
@@ -136,7 +137,10 @@ impl Local {
     /// A peer has acknowledged what a slot held when `tail` was the last version: its bit goes,
     /// and with the last bit the tombstone (rule T1).
     pub fn heard(&mut self, slot: Slot, tail: u64, peer: u8) {
-        let meta = &mut self.meta[slot.0 as usize];
+        // Its chunk may be gone.
+        let Some(meta) = self.meta.get_mut(slot.0 as usize) else {
+            return;
+        };
         if meta.kind == Kind::Tombstone && meta.version <= tail {
             let bits = if holds(Rule::T1Every) { peer } else { u8::MAX };
             let heard = meta.mask & bits;
@@ -170,7 +174,7 @@ impl Local {
     }
 }
 
-fn is_tombstone(meta: &[Meta], slot: u32, version: u64) -> bool {
-    let meta = &meta[slot as usize];
-    meta.kind == Kind::Tombstone && meta.version == version
+fn is_tombstone(meta: &Chunks<Meta>, slot: u32, version: u64) -> bool {
+    let meta = meta.get(slot as usize);
+    meta.is_some_and(|meta| meta.kind == Kind::Tombstone && meta.version == version)
 }
