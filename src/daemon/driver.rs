@@ -3,17 +3,20 @@
 //! One round takes a bounded share of each input, so that none starves another, and drains the
 //! outputs, before it looks again.
 
+mod inputs;
+mod stats;
+
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::net::IpAddr;
 use std::task::Poll;
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep_until;
-use tracing::{debug, warn};
+use tracing::warn;
 
 use super::gate::{self, Gate};
 use super::look::Look;
@@ -23,29 +26,22 @@ use super::remember::Remembered;
 use super::steps::Steps;
 use super::tell::tell;
 use crate::ctnetlink::host::Host;
-use crate::ctnetlink::request::RequestDone;
+use crate::ctnetlink::request::{KernelRequest, RequestDone};
 use crate::engine::{Command, Engine, JobId, Notice, Reply, Standing, Transition};
-use crate::kernel::{EventReader, KernelEvents, Requests, clock};
+use crate::kernel::{EventReader, Requests, clock};
 use crate::net::Destination;
 use crate::net::link::DATAGRAM_BYTES_MAX;
-use crate::replication::LinkId;
+use inputs::Taken;
 
-/// Event batches taken in a round.
-const EVENT_BATCHES: usize = 8;
-/// Answers of the kernel taken in a round.
-const ANSWERS: usize = 8;
-/// Datagrams taken from each link in a round.
-const DATAGRAMS_IN: usize = 64;
+/// Two rounds begin at least this far apart while there is traffic.
+const GATHER: Duration = Duration::from_millis(1);
 /// Datagrams sent in a round.
 const DATAGRAMS_OUT: usize = 128;
-/// Orders taken in a round.
-const ORDERS: usize = 4;
 
 /// What the driver brings together.
 #[derive(Debug)]
 pub(super) struct Parts {
     pub(super) engine: Engine,
-    pub(super) events: mpsc::Receiver<KernelEvents>,
     pub(super) done: mpsc::Receiver<RequestDone>,
     pub(super) orders: mpsc::Receiver<Order>,
     pub(super) reader: EventReader,
@@ -69,12 +65,24 @@ pub(super) struct Driver {
     datagram_in: Vec<u8>,
     datagram_out: Vec<u8>,
     messages: Vec<u8>,
+    /// Batches that the kernel has not answered.
+    writes: usize,
     steps: Steps,
+}
+
+/// When the next round is due.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Pace {
+    /// At once: there is more to do.
+    Go,
+    /// At that moment; what comes until then is gathered.
+    Gather(Instant),
+    /// When something comes, or the engine's time has come.
+    Wait,
 }
 
 /// What ended the wait.
 enum Woken {
-    Events(Option<KernelEvents>),
     Done(Option<RequestDone>),
     Order(Option<Order>),
     Readable,
@@ -92,6 +100,7 @@ impl Driver {
             datagram_in: vec![0; DATAGRAM_BYTES_MAX + 1],
             datagram_out: Vec::with_capacity(2 * DATAGRAM_BYTES_MAX),
             messages: Vec::new(),
+            writes: 0,
             steps: Steps::new(),
         }
     }
@@ -102,33 +111,32 @@ impl Driver {
         let addresses = self.parts.addresses.borrow_and_update().clone();
         self.parts.engine.handle_addresses(now, addresses);
         self.take_host();
-        let mut is_busy = true;
+        let mut pace = Pace::Go;
         loop {
-            let mut began = clock();
-            if is_busy {
+            match pace {
                 // Let the runtime look at timers and sockets before the next round.
-                tokio::task::yield_now().await;
-            } else {
-                let woken = self.wait().await;
-                began = clock();
-                match woken {
-                    Woken::Events(events) => {
-                        self.on_events(events.context("the event reader has failed")?);
-                    }
+                Pace::Go => tokio::task::yield_now().await,
+                Pace::Gather(until) => {
+                    // Of the thread, not of the task: a runtime that waits wakes for every event.
+                    thread::sleep(until.saturating_duration_since(clock()));
+                    tokio::task::yield_now().await;
+                }
+                Pace::Wait => match self.wait().await {
                     Woken::Done(done) => {
-                        let done = done.context("the threads that talk to the kernel are gone")?;
-                        self.parts.engine.handle_done(clock(), done);
+                        self.on_done(done.context("the threads that talk to the kernel are gone")?);
                     }
                     Woken::Order(Some(order)) => self.on_order(order),
                     Woken::Order(None) => return Ok(()),
                     Woken::Addresses => self.on_addresses(),
                     Woken::Host => self.take_host(),
                     Woken::Readable | Woken::Time => {}
-                }
+                },
             }
-            let Some(took_all) = self.take_inputs() else {
+            let began = clock();
+            let taken = self.take_inputs()?;
+            if taken.is_over {
                 return Ok(());
-            };
+            }
             if let Some(gate) = &self.parts.gate {
                 gate.beat();
             }
@@ -137,9 +145,28 @@ impl Driver {
                 self.parts.engine.handle_timeout(now);
             }
             let is_drained = self.drain()?;
-            is_busy = !is_drained || !took_all || self.parts.engine.poll_timeout() <= now;
-            self.steps.count(began, clock());
+            let ended = clock();
+            self.steps.count(began, ended);
+            pace = self.pace(&taken, is_drained, began, ended);
         }
+    }
+
+    /// When the next round is due. Where there was traffic there will be more: waking for each bit
+    /// of it costs more than the bit itself. Not while a commit or the keeper waits for the
+    /// kernel's answers.
+    fn pace(&self, taken: &Taken, is_drained: bool, began: Instant, now: Instant) -> Pace {
+        let due = self.parts.engine.poll_timeout();
+        if !is_drained || taken.is_more || due <= now {
+            return Pace::Go;
+        }
+        if !taken.has_traffic || self.writes > 0 || !self.parts.reader.may_gather() {
+            return Pace::Wait;
+        }
+        let until = due.min(began + GATHER);
+        if until <= now {
+            return Pace::Go;
+        }
+        Pace::Gather(until)
     }
 
     async fn wait(&mut self) -> Woken {
@@ -148,7 +175,7 @@ impl Driver {
             wake_at = wake_at.min(clock() + gate::BEAT);
         }
         let Parts {
-            events,
+            reader,
             done,
             orders,
             addresses,
@@ -157,8 +184,12 @@ impl Driver {
             ..
         } = &mut self.parts;
         let readable = poll_fn(|context| {
-            let is_ready = |port: &Port| port.link().poll_readable(context).is_ready();
-            if ports.iter().any(is_ready) {
+            // All of them: who is not polled does not wake.
+            let mut is_ready = reader.poll_readable(context).is_ready();
+            for port in ports.iter() {
+                is_ready |= port.link().poll_readable(context).is_ready();
+            }
+            if is_ready {
                 Poll::Ready(())
             } else {
                 Poll::Pending
@@ -168,7 +199,6 @@ impl Driver {
             biased;
             // An event of a flow that ends because an address has left comes later than that.
             Ok(()) = addresses.changed() => Woken::Addresses,
-            received = events.recv() => Woken::Events(received),
             () = readable => Woken::Readable,
             received = done.recv() => Woken::Done(received),
             order = orders.recv() => Woken::Order(order),
@@ -177,65 +207,9 @@ impl Driver {
         }
     }
 
-    /// Takes a share of what is there. False: there is more. `None`: nobody gives orders any more.
-    fn take_inputs(&mut self) -> Option<bool> {
-        if self.parts.addresses.has_changed().unwrap_or(false) {
-            self.on_addresses();
-        }
-        let mut took_all = true;
-        for taken in 0..=EVENT_BATCHES {
-            match self.parts.events.try_recv() {
-                Ok(events) => self.on_events(events),
-                Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
-            }
-            took_all &= taken < EVENT_BATCHES;
-        }
-        for taken in 0..=ANSWERS {
-            match self.parts.done.try_recv() {
-                Ok(done) => self.parts.engine.handle_done(clock(), done),
-                Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
-            }
-            took_all &= taken < ANSWERS;
-        }
-        for at in 0..self.parts.ports.len() {
-            took_all &= self.take_datagrams(at);
-        }
-        for taken in 0..=ORDERS {
-            match self.parts.orders.try_recv() {
-                Ok(order) => self.on_order(order),
-                Err(TryRecvError::Empty) => break,
-                Err(TryRecvError::Disconnected) => return None,
-            }
-            took_all &= taken < ORDERS;
-        }
-        Some(took_all)
-    }
-
     fn take_host(&mut self) {
         let host = *self.parts.host.borrow_and_update();
         self.parts.engine.handle_host(host);
-    }
-
-    fn take_datagrams(&mut self, at: usize) -> bool {
-        let link = LinkId(u8::try_from(at).expect("links are counted in a u8"));
-        let now = clock();
-        for _ in 0..DATAGRAMS_IN {
-            let port = &mut self.parts.ports[at];
-            match port.link().try_recv_from(&mut self.datagram_in) {
-                Ok((len, from)) => {
-                    port.count_received();
-                    let datagram = &mut self.datagram_in[..len];
-                    self.parts.engine.handle_datagram(now, link, from, datagram);
-                }
-                Err(error) => {
-                    if error.kind() != std::io::ErrorKind::WouldBlock {
-                        debug!(link = port.link().name(), "cannot receive: {error}");
-                    }
-                    return true;
-                }
-            }
-        }
-        false
     }
 
     fn on_addresses(&mut self) {
@@ -244,22 +218,6 @@ impl Driver {
             gate.set_addresses(&addresses);
         }
         self.parts.engine.handle_addresses(clock(), addresses);
-    }
-
-    fn on_events(&mut self, events: KernelEvents) {
-        match events {
-            KernelEvents::Batch(batch) => {
-                if let Some(addresses) = self.parts.look.before(&batch) {
-                    self.parts.engine.handle_addresses(clock(), addresses);
-                }
-                self.parts.engine.handle_events(clock(), &batch);
-                self.parts.reader.recycle(batch);
-            }
-            KernelEvents::Expectation(event) => {
-                self.parts.engine.handle_expectation(clock(), &event);
-            }
-            KernelEvents::Overrun => self.parts.engine.handle_overrun(clock()),
-        }
     }
 
     fn on_order(&mut self, order: Order) {
@@ -299,6 +257,9 @@ impl Driver {
             let Some(request) = self.parts.engine.poll_request(now, &mut self.messages) else {
                 break;
             };
+            if let KernelRequest::Batch { .. } = request {
+                self.writes += 1;
+            }
             let messages = std::mem::take(&mut self.messages);
             let submitted = self.parts.requests.submit(request, messages);
             submitted.context("cannot ask the kernel")?;
@@ -364,37 +325,5 @@ impl Driver {
             *before = now;
             is_news
         });
-    }
-
-    /// What the threads around the engine have counted.
-    fn edge_stats(&self) -> Vec<(String, u64)> {
-        use std::sync::atomic::Ordering::Relaxed;
-        let reader = self.parts.reader.counters();
-        let requests = self.parts.requests.counters();
-        let mut stats: Vec<(String, u64)> = [
-            ("reader.events", reader.events.load(Relaxed)),
-            ("reader.overruns", reader.overruns.load(Relaxed)),
-            ("reader.truncated", reader.truncated.load(Relaxed)),
-            ("reader.foreign", reader.foreign.load(Relaxed)),
-            ("reader.engine_waits", reader.engine_waits.load(Relaxed)),
-            (
-                "requests.dumps_incomplete",
-                requests.dumps_incomplete.load(Relaxed),
-            ),
-            (
-                "requests.batches_incomplete",
-                requests.batches_incomplete.load(Relaxed),
-            ),
-        ]
-        .map(|(name, count)| (name.to_owned(), count))
-        .into();
-        stats.extend(self.steps.stats());
-        for (reason, count) in reader.undecodable.by_reason() {
-            stats.push((format!("reader.undecodable.{reason}"), count));
-        }
-        for (reason, count) in requests.undecodable.by_reason() {
-            stats.push((format!("requests.undecodable.{reason}"), count));
-        }
-        stats
     }
 }

@@ -56,9 +56,6 @@ use remember::{Memory, Remembered};
 use told::Told;
 use track::TrackFile;
 
-/// Batches of events that wait for the engine; when they are full the reader waits, the kernel
-/// drops events and says so, and a listing repairs it.
-const EVENT_BATCHES: usize = 64;
 /// Answers of the kernel that wait for the engine; when they are full the dumper and the writer
 /// wait.
 const ANSWERS: usize = 32;
@@ -119,7 +116,6 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
     if let Some(track) = &track {
         track.write(standing)?;
     }
-    let (events_in, events) = mpsc::channel(EVENT_BATCHES);
     let (done_in, done) = mpsc::channel(ANSWERS);
     let (orders_in, orders) = mpsc::channel(ORDERS);
     let events_sysctl = sysctl::ensure_events(settings.kernel.set_events_sysctl)?;
@@ -134,7 +130,10 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
         );
     }
     // Subscribe first, list then: what changes in between is an event.
-    let reader = EventReader::spawn(&settings.kernel, events_in)?;
+    let reader = {
+        let _guard = engine_runtime.enter();
+        EventReader::open(&settings.kernel)?
+    };
     let requests = Requests::spawn(done_in)?;
     let addresses = AddressWatch::spawn()?;
     let host = HostWatch::spawn()?;
@@ -154,7 +153,6 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
     });
     let driver = Driver::new(driver::Parts {
         engine,
-        events,
         done,
         orders,
         reader,

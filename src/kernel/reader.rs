@@ -1,50 +1,38 @@
-//! The thread `ct-rx`: drains the conntrack event socket, decodes, hands batches to the engine.
+//! The conntrack event socket: read, decoded, told in the order in which it happened.
 //!
-//! One event is one datagram, so the cost of an event is a read and a decode. A receiver that
-//! wakes per event pays twice for it, so after a busy drain the next waits a millisecond
-//! (`GATHER`), as NAPI does.
+//! One event is one datagram, so the cost of an event is a read and a decode. The engine's thread
+//! reads them itself: what a thread of its own costs is a second wake-up for each handful of
+//! events, and that is more than the events do (docs/architecture.md section 4).
 //!
 //! The kernel reports an overflow (ENOBUFS) ahead of what is queued, although that is older, and
 //! drops every further event until the queue is empty (`NETLINK_S_CONGESTED`, net/netlink/
 //! af_netlink.c). So the loss is told when the queue was read empty: a dump that begins
 //! after that sees all that was lost, and no event that comes after it is older than the loss.
 //!
-//! When the engine does not keep up the channel fills and this thread blocks in it; the socket's
-//! buffer then overflows, the kernel drops events and says so once (ENOBUFS), and the engine
-//! repairs the loss with a dump. That is the one place where a bound turns into a loss.
+//! When the engine does not keep up the socket's buffer overflows, the kernel drops events and says
+//! so once (ENOBUFS), and the engine repairs the loss with a dump. That is the one place where a
+//! bound turns into a loss.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::thread;
-use std::time::{Duration, Instant};
-use std::{io, mem};
+use std::io;
+use std::task::{Context, Poll, ready};
 
-use tokio::sync::mpsc::Sender;
-use tokio::sync::mpsc::error::TrySendError as TokioTrySendError;
-use tracing::error;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
-use super::counters::{Undecodable, add_one};
+use super::KernelError;
+use super::counters::Undecodable;
 use super::socket::{
     NetlinkSocket, QUEUED_MESSAGE_BYTES, QUEUED_MESSAGE_BYTES_MIN, READ_BYTES, Received,
 };
-use super::wake::StopSignal;
-use super::{KernelError, clock};
 use crate::config::settings::KernelSettings;
 use crate::ctnetlink::{self, MessageKind};
 use crate::flow::{ExpectationEvent, FlowEvent};
 
-const THREAD: &str = "ct-rx";
 const PURPOSE: &str = "conntrack events";
 
-/// Most events of one batch: enough to make the hand-over cheap, few enough for the cache.
+/// Most events of one batch: few enough for the cache, enough to make what is done once for each
+/// batch cheap.
 pub const BATCH_EVENTS_MAX: usize = 256;
-
-/// Emptied batches that wait to be filled again; those beyond are freed.
-const SPARE_BATCHES_MAX: usize = 64;
-
-/// Two drains are at least this far apart when events come faster than that.
-const GATHER: Duration = Duration::from_millis(1);
 
 /// With room for fewer events nothing is gathered: 2,000 in a millisecond is more than one kernel
 /// was seen to make with all its cores.
@@ -65,9 +53,9 @@ const GROUPS: [u32; 5] = [
 
 /// What the reader tells the engine, in the order in which it happened.
 #[derive(Debug)]
-pub enum KernelEvents {
-    /// 1 to [`BATCH_EVENTS_MAX`] events. Give it back with [`EventReader::recycle`].
-    Batch(Vec<FlowEvent>),
+pub enum KernelEvents<'a> {
+    /// 1 to [`BATCH_EVENTS_MAX`] events.
+    Batch(&'a [FlowEvent]),
     /// One event about an expectation: so few of all events are that they go one by one, each in
     /// its place among the others.
     Expectation(ExpectationEvent),
@@ -76,44 +64,53 @@ pub enum KernelEvents {
     Overrun,
 }
 
-/// Counts since the start. Read at leisure; no two of them belong to the same moment.
+/// Counts since the start.
 #[derive(Debug, Default)]
 pub struct ReaderCounters {
-    /// Events handed over.
-    pub events: AtomicU64,
+    /// Events told.
+    pub events: u64,
     /// Times at which the kernel said that it dropped events (ENOBUFS).
-    pub overruns: AtomicU64,
+    pub overruns: u64,
     /// Events that are no flow to us.
     pub undecodable: Undecodable,
-    /// Datagrams longer than the read buffer, told to the engine as an overrun.
-    pub truncated: AtomicU64,
+    /// Datagrams longer than the read buffer, told as an overrun.
+    pub truncated: u64,
     /// Datagrams that did not come from the kernel.
-    pub foreign: AtomicU64,
-    /// Times at which the channel to the engine was full and the reader waited.
-    pub engine_waits: AtomicU64,
+    pub foreign: u64,
 }
 
-/// The running reader. Dropping it ends the thread at its next step; while the channel is full
-/// that is when the engine's end takes something or goes away.
+/// The open socket.
 #[derive(Debug)]
 pub struct EventReader {
-    counters: Arc<ReaderCounters>,
-    recycle: SyncSender<Vec<FlowEvent>>,
-    stop: Arc<StopSignal>,
+    socket: AsyncFd<NetlinkSocket>,
+    buffer: Box<[u8]>,
+    batch: Vec<FlowEvent>,
+    /// What comes behind the batch that was told last.
+    next: Option<Next>,
+    /// After a loss: how many datagrams may still be older than it. Without that bound a loss
+    /// would not be told as long as events come faster than they are read.
+    loss: Option<usize>,
+    /// More datagrams than the socket's buffer holds.
+    queued_max: usize,
+    counters: ReaderCounters,
     buffer_bytes: usize,
 }
 
+#[derive(Clone, Copy, Debug)]
+enum Next {
+    Expectation(ExpectationEvent),
+    Overrun,
+    Empty,
+}
+
 impl EventReader {
-    /// Joins the event groups and starts the thread. From when this returns no event is missed
-    /// untold. The channel to the engine is closed if the socket fails for good.
+    /// Joins the event groups in the calling thread's network namespace. From when this returns no
+    /// event is missed untold. Must be called within a tokio runtime that has I/O enabled.
     ///
     /// # Errors
     ///
-    /// When the socket cannot be opened, may not join, or the thread cannot be started.
-    pub fn spawn(
-        settings: &KernelSettings,
-        to_engine: Sender<KernelEvents>,
-    ) -> Result<Self, KernelError> {
+    /// When the socket cannot be opened, or may not join.
+    pub fn open(settings: &KernelSettings) -> Result<Self, KernelError> {
         let socket = NetlinkSocket::open_netfilter(PURPOSE)?;
         let buffer_bytes = socket.set_receive_buffer(settings.event_buffer_bytes)?;
         for group in GROUPS {
@@ -121,48 +118,31 @@ impl EventReader {
                 .join(group)
                 .map_err(|source| join_refused(group, source))?;
         }
-        let start_thread = |source| KernelError::Thread {
-            name: THREAD,
-            source,
-        };
-        let stop = Arc::new(StopSignal::new().map_err(start_thread)?);
-        let counters = Arc::new(ReaderCounters::default());
-        let (recycle, spare) = sync_channel(SPARE_BATCHES_MAX);
-        let reader = Reader {
+        #[expect(
+            deprecated,
+            reason = "what replaces it is unsafe; the socket owns its descriptor and never changes it"
+        )]
+        let socket = AsyncFd::with_interest(socket, Interest::READABLE).map_err(|source| {
+            KernelError::Open {
+                purpose: PURPOSE,
+                source,
+            }
+        })?;
+        Ok(Self {
             socket,
             buffer: vec![0; READ_BYTES].into(),
             batch: Vec::with_capacity(BATCH_EVENTS_MAX),
-            to_engine,
-            spare,
-            counters: Arc::clone(&counters),
-            stop: Arc::clone(&stop),
-            gathers: buffer_bytes / QUEUED_MESSAGE_BYTES >= GATHER_ROOM_EVENTS_MIN,
+            next: None,
+            loss: None,
             queued_max: buffer_bytes / QUEUED_MESSAGE_BYTES_MIN + 1,
-        };
-        thread::Builder::new()
-            .name(THREAD.into())
-            .spawn(move || reader.run())
-            .map_err(start_thread)?;
-        Ok(Self {
-            counters,
-            recycle,
-            stop,
+            counters: ReaderCounters::default(),
             buffer_bytes,
         })
     }
 
-    /// Takes an emptied batch back, so that the next need not be allocated. Never waits.
-    pub fn recycle(&self, mut batch: Vec<FlowEvent>) {
-        batch.clear();
-        match self.recycle.try_send(batch) {
-            // Enough are spare, or the thread is gone: freed here.
-            Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {}
-        }
-    }
-
-    /// The counters, which the thread goes on to count in.
+    /// The counters.
     #[must_use]
-    pub fn counters(&self) -> &Arc<ReaderCounters> {
+    pub fn counters(&self) -> &ReaderCounters {
         &self.counters
     }
 
@@ -171,11 +151,88 @@ impl EventReader {
     pub fn buffer_bytes(&self) -> usize {
         self.buffer_bytes
     }
-}
 
-impl Drop for EventReader {
-    fn drop(&mut self) {
-        self.stop.stop();
+    /// True if the buffer has room for the events of a few milliseconds, so that whoever reads may
+    /// let them gather.
+    #[must_use]
+    pub fn may_gather(&self) -> bool {
+        self.buffer_bytes / QUEUED_MESSAGE_BYTES >= GATHER_ROOM_EVENTS_MIN
+    }
+
+    /// Polls for something that may have arrived since this last yielded; the task is woken when
+    /// there is. Then [`read`](Self::read) until nothing is left.
+    ///
+    /// # Errors
+    ///
+    /// When the runtime is shutting down.
+    pub fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.socket.poll_read_ready(context))?.clear_ready();
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads on without waiting. `None`: nothing is left.
+    ///
+    /// # Errors
+    ///
+    /// When the socket is of no use any more.
+    pub fn read(&mut self) -> io::Result<Option<KernelEvents<'_>>> {
+        self.batch.clear();
+        match self.next.take() {
+            Some(Next::Expectation(event)) => return Ok(Some(KernelEvents::Expectation(event))),
+            Some(Next::Overrun) => return Ok(Some(KernelEvents::Overrun)),
+            Some(Next::Empty) => return Ok(None),
+            None => {}
+        }
+        let next = self.fill()?;
+        if self.batch.is_empty() {
+            return Ok(match next {
+                Some(Next::Expectation(event)) => Some(KernelEvents::Expectation(event)),
+                Some(Next::Overrun) => Some(KernelEvents::Overrun),
+                Some(Next::Empty) | None => None,
+            });
+        }
+        self.next = next;
+        self.counters.events += self.batch.len() as u64;
+        Ok(Some(KernelEvents::Batch(&self.batch)))
+    }
+
+    /// Reads until the batch is full or something has to be told behind it.
+    fn fill(&mut self) -> io::Result<Option<Next>> {
+        while self.batch.len() < BATCH_EVENTS_MAX {
+            if self.loss == Some(0) {
+                self.loss = None;
+                return Ok(Some(Next::Overrun));
+            }
+            match self.socket.get_ref().receive(&mut self.buffer)? {
+                Received::Datagram(datagram) => {
+                    self.loss = self.loss.map(|older_max| older_max - 1);
+                    let undecodable = &self.counters.undecodable;
+                    if let Some(event) = decode(datagram, &mut self.batch, undecodable) {
+                        self.counters.events += 1;
+                        return Ok(Some(Next::Expectation(event)));
+                    }
+                }
+                Received::Empty => {
+                    return Ok(Some(match self.loss.take() {
+                        Some(_) => Next::Overrun,
+                        None => Next::Empty,
+                    }));
+                }
+                Received::Overrun => {
+                    self.counters.overruns += 1;
+                    // A second one means that the queue was empty in between.
+                    if self.loss.replace(self.queued_max).is_some() {
+                        return Ok(Some(Next::Overrun));
+                    }
+                }
+                Received::Truncated => {
+                    self.counters.truncated += 1;
+                    self.loss = Some(self.queued_max);
+                }
+                Received::Foreign => self.counters.foreign += 1,
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -187,150 +244,18 @@ fn join_refused(group: u32, source: io::Error) -> KernelError {
     }
 }
 
-struct Reader {
-    socket: NetlinkSocket,
-    buffer: Box<[u8]>,
-    batch: Vec<FlowEvent>,
-    to_engine: Sender<KernelEvents>,
-    spare: Receiver<Vec<FlowEvent>>,
-    counters: Arc<ReaderCounters>,
-    stop: Arc<StopSignal>,
-    gathers: bool,
-    /// More datagrams than the socket's buffer holds.
-    queued_max: usize,
-}
-
-/// Why the thread ends.
-enum End {
-    /// Nobody listens any more.
-    EngineGone,
-    /// The socket is of no use any more.
-    SocketFailed(io::Error),
-}
-
-impl Reader {
-    fn run(mut self) {
-        match self.serve() {
-            Ok(()) | Err(End::EngineGone) => {}
-            Err(End::SocketFailed(error)) => error!(%error, "conntrack events cannot be read"),
-        }
-    }
-
-    /// Returns when told to stop.
-    fn serve(&mut self) -> Result<(), End> {
-        let mut drained_at: Option<Instant> = None;
-        loop {
-            self.stop
-                .wait_readable(&self.socket)
-                .map_err(End::SocketFailed)?;
-            if self.stop.is_stopped() {
-                return Ok(());
-            }
-            if let Some(rest) =
-                drained_at.and_then(|at| GATHER.checked_sub(clock().saturating_duration_since(at)))
-                && self.gathers
-            {
-                thread::sleep(rest);
-            }
-            self.drain()?;
-            drained_at = Some(clock());
-        }
-    }
-
-    /// Reads until nothing is left.
-    fn drain(&mut self) -> Result<(), End> {
-        // After a loss: how many datagrams may still be older than it. Without that bound a loss
-        // would not be told as long as events come faster than they are read.
-        let mut loss: Option<usize> = None;
-        while !self.stop.is_stopped() {
-            match self.socket.receive(&mut self.buffer) {
-                Ok(Received::Datagram(datagram)) => {
-                    let expectation = decode(datagram, &mut self.batch, &self.counters);
-                    if let Some(event) = expectation {
-                        self.hand_over()?;
-                        add_one(&self.counters.events);
-                        self.send(KernelEvents::Expectation(event))?;
-                    }
-                    if self.batch.len() >= BATCH_EVENTS_MAX {
-                        self.hand_over()?;
-                    }
-                    loss = match loss {
-                        Some(0) => {
-                            self.tell_loss()?;
-                            None
-                        }
-                        _ => loss.map(|older_max| older_max - 1),
-                    };
-                }
-                Ok(Received::Empty) => {
-                    self.hand_over()?;
-                    return loss.map_or(Ok(()), |_| self.tell_loss());
-                }
-                Ok(Received::Overrun) => {
-                    add_one(&self.counters.overruns);
-                    // A second one means that the queue was empty in between.
-                    if loss.is_some() {
-                        self.tell_loss()?;
-                    }
-                    loss = Some(self.queued_max);
-                }
-                Ok(Received::Truncated) => {
-                    add_one(&self.counters.truncated);
-                    loss = Some(self.queued_max);
-                }
-                Ok(Received::Foreign) => add_one(&self.counters.foreign),
-                Err(error) => return Err(End::SocketFailed(error)),
-            }
-        }
-        Ok(())
-    }
-
-    fn tell_loss(&mut self) -> Result<(), End> {
-        self.hand_over()?;
-        self.send(KernelEvents::Overrun)
-    }
-
-    fn hand_over(&mut self) -> Result<(), End> {
-        if self.batch.is_empty() {
-            return Ok(());
-        }
-        let next = self
-            .spare
-            .try_recv()
-            .unwrap_or_else(|_| Vec::with_capacity(BATCH_EVENTS_MAX));
-        let full = mem::replace(&mut self.batch, next);
-        self.counters
-            .events
-            .fetch_add(full.len() as u64, Ordering::Relaxed);
-        self.send(KernelEvents::Batch(full))
-    }
-
-    fn send(&self, events: KernelEvents) -> Result<(), End> {
-        match self.to_engine.try_send(events) {
-            Ok(()) => Ok(()),
-            Err(TokioTrySendError::Closed(_)) => Err(End::EngineGone),
-            Err(TokioTrySendError::Full(events)) => {
-                add_one(&self.counters.engine_waits);
-                self.to_engine
-                    .blocking_send(events)
-                    .map_err(|_| End::EngineGone)
-            }
-        }
-    }
-}
-
 /// Appends the events of one datagram, decoded in place; yields its event about an expectation. The
 /// kernel sends each event in a datagram of its own, so nothing stands behind it.
 fn decode(
     datagram: &[u8],
     batch: &mut Vec<FlowEvent>,
-    counters: &ReaderCounters,
+    undecodable: &Undecodable,
 ) -> Option<ExpectationEvent> {
     for message in ctnetlink::messages(datagram) {
         let message = match message {
             Ok(message) => message,
             Err(error) => {
-                counters.undecodable.count(error);
+                undecodable.count(error);
                 return None;
             }
         };
@@ -338,7 +263,7 @@ fn decode(
             let mut event = ExpectationEvent::default();
             match ctnetlink::decode_expectation_event(message.bytes, &mut event) {
                 Ok(()) => return Some(event),
-                Err(error) => counters.undecodable.count(error),
+                Err(error) => undecodable.count(error),
             }
             continue;
         }
@@ -346,7 +271,7 @@ fn decode(
         let event = batch.last_mut().expect("was just pushed");
         if let Err(error) = ctnetlink::decode_event(message.bytes, event) {
             batch.pop();
-            counters.undecodable.count(error);
+            undecodable.count(error);
         }
     }
     None

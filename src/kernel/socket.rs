@@ -3,7 +3,7 @@
 //! cloned and never leaves this module.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 use netlink_sys::{Socket, SocketAddr};
@@ -22,6 +22,7 @@ pub(super) const QUEUED_MESSAGE_BYTES: usize = 1_280;
 pub(super) const QUEUED_MESSAGE_BYTES_MIN: usize = 512;
 
 /// A bound netlink socket.
+#[derive(Debug)]
 pub(super) struct NetlinkSocket {
     socket: Socket,
     port_id: u32,
@@ -151,5 +152,12 @@ impl NetlinkSocket {
 impl AsFd for NetlinkSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+}
+
+/// For the runtime, which registers it by its number.
+impl AsRawFd for NetlinkSocket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
     }
 }
