@@ -48,6 +48,14 @@ impl Index {
         (at != NIL).then_some(at)
     }
 
+    /// The first slot of each hash's chain, of as many hashes as there is room for; [`NIL`] for none.
+    /// The processor waits for the buckets of all of them together.
+    pub(crate) fn firsts(&self, hashes: &[u64], firsts: &mut [u32]) {
+        for (&hash, first) in hashes.iter().zip(firsts) {
+            *first = !self.heads[self.bucket(hash)];
+        }
+    }
+
     /// Adds a slot that is not in the index.
     pub(crate) fn insert<M: Chained>(&mut self, meta: &mut Chunks<M>, hash: u64, slot: u32) {
         let bucket = self.bucket(hash);

@@ -5,6 +5,7 @@
 //! list; counters and ticking timeouts are no such change. An end leaves a tombstone for the peers
 //! whose stream runs. docs/protocol.md sections 3 and 4 state the rules (C1 to C6, E4, E5).
 
+use super::ahead::{self, AHEAD};
 use super::chunks::Chunks;
 use super::index::Index;
 use super::list::{Kind, List, Meta};
@@ -174,8 +175,18 @@ impl Local {
         at: Circumstances,
         worth: impl Fn(&Flow, Secs) -> bool,
     ) -> Applied {
+        self.apply_hashed(event, self.key.of_key(&event.flow.key()), at, worth)
+    }
+
+    /// Likewise, where the hash of the flow's key is known.
+    pub(crate) fn apply_hashed(
+        &mut self,
+        event: &FlowEvent,
+        hash: u64,
+        at: Circumstances,
+        worth: impl Fn(&Flow, Secs) -> bool,
+    ) -> Applied {
         let key = event.flow.key();
-        let hash = self.key.of_key(&key);
         let found = self.find_hashed(hash, &key);
         match (event.kind, found) {
             (EventKind::Destroy, None) => Applied::Same,
@@ -193,6 +204,16 @@ impl Local {
                 self.change(event, slot, hash, at, worth)
             }
         }
+    }
+
+    /// Prepares for the next events, [`AHEAD`] at most, and yields the hashes of their keys.
+    pub(crate) fn look_ahead(&self, events: &[FlowEvent]) -> [u64; AHEAD] {
+        let hashes = ahead::hashes(self.key, events);
+        let known = &hashes[..events.len().min(AHEAD)];
+        ahead::touch(&self.index, &self.flows, &self.meta, known, |meta| {
+            [meta.prev, meta.next]
+        });
+        hashes
     }
 
     /// Gives an entry the next version without changing it (rule C6).

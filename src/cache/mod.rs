@@ -6,6 +6,7 @@
 //! attributes in a table beside it, and both keep a digest: a count and 65,536 sums that two
 //! tables with the same flows share.
 
+pub(crate) mod ahead;
 pub mod changes;
 mod chunks;
 pub mod digest;

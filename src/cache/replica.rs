@@ -3,6 +3,7 @@
 //! Every entry, flow or expectation, carries the stamp of the datagram that told it; the higher stamp wins, in any order
 //! of arrival. docs/protocol.md section 6 states the rules (T4, R3, R5, R6, M3).
 
+use super::ahead;
 use super::chunks::Chunks;
 use super::index::{Chained, Index};
 use super::rares::Rares;
@@ -204,6 +205,11 @@ impl Replica {
         let of_flow = self.flow(slot).map(|(flow, _)| flow.timeout_secs);
         let told = of_flow.or_else(|| Some(self.expectation(slot)?.timeout_secs));
         told.unwrap_or(0).saturating_sub(age)
+    }
+
+    /// Prepares for the next records, [`AHEAD`] at most, of these key hashes.
+    pub(crate) fn look_ahead(&self, hashes: &[u64]) {
+        ahead::touch(&self.index, &self.flows, &self.meta, hashes, |_| [NIL; 2]);
     }
 
     /// Stores a flow unless a newer word on it is there. `seen` is when the peer's kernel told the

@@ -34,7 +34,7 @@ use crate::net::link::DATAGRAM_BYTES_MAX;
 use inputs::Taken;
 
 /// Two rounds begin at least this far apart while there is traffic.
-const GATHER: Duration = Duration::from_millis(1);
+const GATHER: Duration = Duration::from_millis(2);
 /// Datagrams sent in a round.
 const DATAGRAMS_OUT: usize = 128;
 

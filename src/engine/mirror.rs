@@ -12,6 +12,7 @@ use super::departed::Departed;
 use super::hot::Writes;
 use super::notice::Notice;
 use super::reads::Reads;
+use crate::cache::ahead::AHEAD;
 use crate::cache::local::{Applied, Circumstances, Origin};
 use crate::cache::{Local, Secs, Slot};
 use crate::flow::filter::{LocalAddresses, Policy};
@@ -201,27 +202,34 @@ impl Mirror {
     ) -> bool {
         self.departed.tick(now);
         let mut has_changed = false;
-        for event in events {
-            self.counters.events += 1;
-            let mut at = self.circumstances(secs, listeners);
-            if event.port_id != 0 && event.port_id == self.own_port_id {
-                self.counters.echoes += 1;
-                self.on_echo(event, &mut at);
+        for events in events.chunks(AHEAD) {
+            let hashes = self.local.look_ahead(events);
+            for (event, hash) in events.iter().zip(hashes) {
+                has_changed |= self.on_event(secs, event, hash, listeners);
             }
-            if self.departed.holds_end(event) {
-                self.counters.held_ends += 1;
-                continue;
-            }
-            if event.kind == EventKind::Destroy && self.listing_runs() && holds(Rule::ListingEnds) {
-                self.remember_end(self.local.hash_key().of_key(&event.flow.key()));
-            }
-            if event.kind == EventKind::Destroy {
-                self.forget_reads(&event.flow.key());
-            }
-            self.note_end(event);
-            has_changed |= self.apply(event, at);
         }
         has_changed
+    }
+
+    fn on_event(&mut self, secs: Secs, event: &FlowEvent, hash: u64, listeners: u8) -> bool {
+        self.counters.events += 1;
+        let mut at = self.circumstances(secs, listeners);
+        if event.port_id != 0 && event.port_id == self.own_port_id {
+            self.counters.echoes += 1;
+            self.on_echo(event, &mut at);
+        }
+        if self.departed.holds_end(event) {
+            self.counters.held_ends += 1;
+            return false;
+        }
+        if event.kind == EventKind::Destroy && self.listing_runs() && holds(Rule::ListingEnds) {
+            self.remember_end(hash);
+        }
+        if event.kind == EventKind::Destroy {
+            self.forget_reads(&event.flow.key());
+        }
+        self.note_end(event);
+        self.apply(event, hash, at)
     }
 
     /// Events were missed.
@@ -279,22 +287,23 @@ impl Mirror {
         )
     }
 
-    fn apply(&mut self, event: &FlowEvent, at: Circumstances) -> bool {
+    fn apply(&mut self, event: &FlowEvent, hash: u64, at: Circumstances) -> bool {
         let is_end = event.kind == EventKind::Destroy;
         let applied = if is_end
             || self.policy.tracks(&event.flow, &self.addresses).is_ok()
             || self.is_copy(event, at)
         {
             let policy = &self.policy;
-            self.local
-                .apply(event, at, |flow, age| policy.replicates(flow, age).is_ok())
+            self.local.apply_hashed(event, hash, at, |flow, age| {
+                policy.replicates(flow, age).is_ok()
+            })
         } else {
             // Policy has changed its mind: what was in goes out.
             let end = FlowEvent {
                 kind: EventKind::Destroy,
                 ..*event
             };
-            self.local.apply(&end, at, |_, _| false)
+            self.local.apply_hashed(&end, hash, at, |_, _| false)
         };
         let has_adopted = !self.orphans.is_empty()
             && event.rare.helper.is_some()

@@ -14,6 +14,7 @@ use crate::cache::{HashKey, Local};
 use crate::wire::seal::{Keyring, TAG_BYTES};
 use crate::wire::{Ack, Claims, Greeting, Header, Identity, Kind, Versions};
 
+mod ahead;
 mod answer;
 mod circumstances;
 pub mod counters;

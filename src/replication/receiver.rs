@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use super::ahead::Ahead;
 use super::window::{Arrival, Window};
 use crate::cache::replica::Stored;
 use crate::cache::{Replica, Secs, Slot};
@@ -112,38 +113,42 @@ impl Receiver {
         let in_order = header.number == self.window.next();
         received.gap = header.number > self.window.top() + 1;
         let mut marker = None;
-        for record in Records::new(body) {
-            match record {
-                Ok(Record::Flow {
-                    flow,
-                    rare,
-                    age_secs,
-                }) => {
-                    let hash = replica.hash_key().of_key(&flow.key());
-                    self.on_entry(hash, stamp, &mut received, || {
-                        replica.store(hash, &flow, &rare, stamp, now.saturating_sub(age_secs))
-                    });
-                }
-                Ok(Record::Expectation {
-                    expectation,
-                    age_secs,
-                }) => {
-                    let hash = replica.hash_key().of_expectation_key(&expectation.key());
-                    let seen = now.saturating_sub(age_secs);
-                    self.on_entry(hash, stamp, &mut received, || {
-                        replica.store_expectation(hash, &expectation, stamp, seen)
-                    });
-                }
-                Ok(Record::Tombstone { hash }) => {
-                    replica.remove(hash, stamp);
-                    if !in_order && holds(Rule::T4Dead) {
-                        let dead = self.dead.entry(hash).or_insert(stamp);
-                        *dead = stamp.max(*dead);
+        let mut records = Records::new(body);
+        let mut ahead = Ahead::default();
+        while ahead.fill(&mut records, replica.hash_key(), &mut received.unreadable) > 0 {
+            replica.look_ahead(ahead.hashes());
+            for (&hash, record) in ahead.records() {
+                match record {
+                    Record::Flow {
+                        flow,
+                        rare,
+                        age_secs,
+                    } => {
+                        let seen = now.saturating_sub(*age_secs);
+                        self.on_entry(hash, stamp, &mut received, || {
+                            replica.store(hash, flow, rare, stamp, seen)
+                        });
                     }
-                    received.records += 1;
+                    Record::Expectation {
+                        expectation,
+                        age_secs,
+                    } => {
+                        let seen = now.saturating_sub(*age_secs);
+                        self.on_entry(hash, stamp, &mut received, || {
+                            replica.store_expectation(hash, expectation, stamp, seen)
+                        });
+                    }
+                    Record::Tombstone { .. } => {
+                        replica.remove(hash, stamp);
+                        if !in_order && holds(Rule::T4Dead) {
+                            let dead = self.dead.entry(hash).or_insert(stamp);
+                            *dead = stamp.max(*dead);
+                        }
+                        received.records += 1;
+                    }
+                    Record::Marker(told) => marker = Some(*told),
+                    Record::Unknown(_) => received.unreadable += 1,
                 }
-                Ok(Record::Marker(told)) => marker = Some(told),
-                Ok(Record::Unknown(_)) | Err(_) => received.unreadable += 1,
             }
         }
         if arrival == Arrival::New {

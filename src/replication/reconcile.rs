@@ -353,7 +353,7 @@ impl Reconcile {
 pub(super) fn sum(digest: &Digest, level: Level, number: u16) -> u64 {
     match level {
         Level::Inner => digest.inner(u8::try_from(number).expect("checked when it was read")),
-        Level::Leaf => digest.leaves()[usize::from(number)],
+        Level::Leaf => digest.leaf(number),
     }
 }
 

@@ -4,6 +4,7 @@
 use std::time::Instant;
 
 use super::{Listing, Mirror, SWEEP_SLOTS};
+use crate::cache::ahead::AHEAD;
 use crate::cache::local::Origin;
 use crate::cache::{Secs, Slot};
 use crate::engine::notice::Notice;
@@ -45,9 +46,12 @@ impl Mirror {
         listeners: u8,
     ) -> bool {
         let mut has_changed = false;
-        if self.listing_runs() {
-            for event in flows {
-                let hash = self.local.hash_key().of_key(&event.flow.key());
+        if !self.listing_runs() {
+            return false;
+        }
+        for flows in flows.chunks(AHEAD) {
+            let hashes = self.local.look_ahead(flows);
+            for (event, hash) in flows.iter().zip(hashes) {
                 if self.gone.find(hash, |&gone| gone == hash).is_some() {
                     continue;
                 }
@@ -56,9 +60,9 @@ impl Mirror {
                     at.found = Origin::Derived;
                 }
                 has_changed |= if self.fresh.find(hash, |&fresh| fresh == hash).is_some() {
-                    self.apply(&self.with_later_adjustment(event), at)
+                    self.apply(&self.with_later_adjustment(event), hash, at)
                 } else {
-                    self.apply(event, at)
+                    self.apply(event, hash, at)
                 };
             }
         }
