@@ -46,8 +46,10 @@ impl Kind {
     }
 }
 
-/// What a table keeps per slot beside the flow.
+/// What a table keeps per slot beside the flow. Packed, for four bytes less of a million flows each:
+/// only the version is not where the machine would like it, and no processor of ours minds.
 #[derive(Clone, Copy, Debug)]
+#[repr(C, packed(4))]
 pub(crate) struct Meta {
     /// Version of the entry; the maximum for slots that hold nothing to send, so that they never
     /// pass for "unchanged since".
@@ -74,7 +76,7 @@ pub(crate) struct Meta {
     pub(crate) era: u8,
 }
 
-const _: () = assert!(size_of::<Meta>() == 40);
+const _: () = assert!(size_of::<Meta>() == 36);
 
 impl Chained for Meta {
     fn chain(&self) -> u32 {

@@ -56,6 +56,8 @@ impl Local {
     /// An empty table.
     #[must_use]
     pub fn new(key: HashKey, flows_max: u32, tombstones_max: u32) -> Self {
+        let mut index = Index::new(flows_max);
+        index.touch();
         Self {
             flows: Chunks::default(),
             meta: Chunks::default(),
@@ -63,7 +65,7 @@ impl Local {
             cursors: Vec::new(),
             rares: Rares::default(),
             expectations: Expectations::default(),
-            index: Index::new(flows_max),
+            index,
             tombstones: Tombstones::new(tombstones_max),
             list: List::EMPTY,
             tail: 0,
