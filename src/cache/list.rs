@@ -62,9 +62,9 @@ pub(crate) struct Meta {
     pub(crate) prev: u32,
     /// The entry after.
     pub(crate) next: u32,
-    /// The next flow of the index's chain.
+    /// The next flow of the index's chain. Tombstone: the next older one.
     pub(crate) chain: u32,
-    /// Flow: when its version was given. Held: when it was born.
+    /// Flow: when its version was given. Held: when it was born. Tombstone: the next younger one.
     pub(crate) announced: u32,
     /// What it is.
     pub(crate) kind: Kind,
@@ -119,6 +119,31 @@ impl Meta {
     /// The key hash of a tombstone.
     pub(crate) fn tombstone_hash(&self) -> u64 {
         u64::from(self.seen) << 32 | u64::from(self.rare)
+    }
+
+    /// The tombstone before this one, by age.
+    pub(crate) fn older(&self) -> u32 {
+        self.chain
+    }
+
+    /// The tombstone after this one, by age.
+    pub(crate) fn younger(&self) -> u32 {
+        self.announced
+    }
+
+    /// Links a tombstone by age.
+    pub(crate) fn set_ages(&mut self, older: u32, younger: u32) {
+        (self.chain, self.announced) = (older, younger);
+    }
+
+    /// The tombstone before is another one.
+    pub(crate) fn set_older(&mut self, older: u32) {
+        self.chain = older;
+    }
+
+    /// The tombstone after is another one.
+    pub(crate) fn set_younger(&mut self, younger: u32) {
+        self.announced = younger;
     }
 
     /// Makes this a tombstone of a key hash.
