@@ -34,6 +34,15 @@ impl Index {
         }
     }
 
+    /// Takes the memory from the system now: a table that is filled at once would wait for most of it
+    /// within a few thousand flows.
+    pub(crate) fn touch(&mut self) {
+        // What is zero anyway must not pass for a zeroed page.
+        self.heads.fill(1);
+        self.heads = std::hint::black_box(std::mem::take(&mut self.heads));
+        self.heads.fill(0);
+    }
+
     /// The first slot with a hash for which `is_it` says yes.
     pub(crate) fn find<M: Chained>(
         &self,

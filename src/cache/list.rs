@@ -46,8 +46,10 @@ impl Kind {
     }
 }
 
-/// What a table keeps per slot beside the flow.
+/// What a table keeps per slot beside the flow. Packed, for four bytes less of a million flows each:
+/// only the version is not where the machine would like it, and no processor of ours minds.
 #[derive(Clone, Copy, Debug)]
+#[repr(C, packed(4))]
 pub(crate) struct Meta {
     /// Version of the entry; the maximum for slots that hold nothing to send, so that they never
     /// pass for "unchanged since".
@@ -60,9 +62,9 @@ pub(crate) struct Meta {
     pub(crate) prev: u32,
     /// The entry after.
     pub(crate) next: u32,
-    /// The next flow of the index's chain.
+    /// The next flow of the index's chain. Tombstone: the next older one.
     pub(crate) chain: u32,
-    /// Flow: when its version was given. Held: when it was born.
+    /// Flow: when its version was given. Held: when it was born. Tombstone: the next younger one.
     pub(crate) announced: u32,
     /// What it is.
     pub(crate) kind: Kind,
@@ -74,7 +76,7 @@ pub(crate) struct Meta {
     pub(crate) era: u8,
 }
 
-const _: () = assert!(size_of::<Meta>() == 40);
+const _: () = assert!(size_of::<Meta>() == 36);
 
 impl Chained for Meta {
     fn chain(&self) -> u32 {
@@ -117,6 +119,31 @@ impl Meta {
     /// The key hash of a tombstone.
     pub(crate) fn tombstone_hash(&self) -> u64 {
         u64::from(self.seen) << 32 | u64::from(self.rare)
+    }
+
+    /// The tombstone before this one, by age.
+    pub(crate) fn older(&self) -> u32 {
+        self.chain
+    }
+
+    /// The tombstone after this one, by age.
+    pub(crate) fn younger(&self) -> u32 {
+        self.announced
+    }
+
+    /// Links a tombstone by age.
+    pub(crate) fn set_ages(&mut self, older: u32, younger: u32) {
+        (self.chain, self.announced) = (older, younger);
+    }
+
+    /// The tombstone before is another one.
+    pub(crate) fn set_older(&mut self, older: u32) {
+        self.chain = older;
+    }
+
+    /// The tombstone after is another one.
+    pub(crate) fn set_younger(&mut self, younger: u32) {
+        self.announced = younger;
     }
 
     /// Makes this a tombstone of a key hash.

@@ -57,6 +57,8 @@ impl Local {
     /// An empty table.
     #[must_use]
     pub fn new(key: HashKey, flows_max: u32, tombstones_max: u32) -> Self {
+        let mut index = Index::new(flows_max);
+        index.touch();
         Self {
             flows: Chunks::default(),
             meta: Chunks::default(),
@@ -64,7 +66,7 @@ impl Local {
             cursors: Vec::new(),
             rares: Rares::default(),
             expectations: Expectations::default(),
-            index: Index::new(flows_max),
+            index,
             tombstones: Tombstones::new(tombstones_max),
             list: List::EMPTY,
             tail: 0,
@@ -223,16 +225,18 @@ impl Local {
         }
     }
 
-    /// True while there is memory to be freed of what was forgotten.
+    /// True while something goes on that takes several steps.
     #[must_use]
-    pub fn has_doomed(&self) -> bool {
-        self.meta.has_doomed()
+    pub fn has_more(&self) -> bool {
+        self.meta.has_doomed() || self.has_leaving()
     }
 
-    /// Frees some of it: all at once would take 10 ms for a million flows.
-    pub fn free_doomed(&mut self) {
+    /// Goes on with it: frees memory of what was forgotten (all at once would take 10 ms for a
+    /// million flows), and lets peers leave.
+    pub fn go_on(&mut self) {
         self.flows.free_doomed();
         self.meta.free_doomed();
+        self.let_leave();
     }
 
     /// Forgets every entry and tombstone, without a word to the peers; cursors stay.

@@ -4,12 +4,16 @@
 use std::time::{Duration, Instant};
 
 use crate::histogram::Histogram;
+use crate::kernel::clock;
 
 /// A step that is longer is a stall.
 const STALL: Duration = Duration::from_millis(5);
 /// Buckets that are shown end at every power of two of nanoseconds up to this: 67 ms.
 const SHOWN_MAX: Duration = Duration::from_nanos(1 << 26);
 
+/// Time for each input in a round, and what was begun in it: where memory is slow to come, or records are
+/// dear, less than the numbers below is taken.
+const SHARE: Duration = Duration::from_millis(1);
 /// Steps of the driver by length.
 #[derive(Debug)]
 pub(super) struct Steps {
@@ -54,6 +58,29 @@ impl Steps {
             .into_iter()
             .chain(shown)
             .map(|(name, value)| (format!("engine.step.{name}"), value))
+    }
+}
+
+/// What may be taken of an input in a round.
+#[derive(Debug)]
+pub(super) struct Share {
+    until: Instant,
+    left: usize,
+}
+
+impl Share {
+    pub(super) fn of(most: usize) -> Self {
+        Self {
+            until: clock() + SHARE,
+            left: most,
+        }
+    }
+
+    /// True when one more was taken and that was the last.
+    pub(super) fn is_over(&mut self) -> bool {
+        let is_over = self.left == 0 || clock() >= self.until;
+        self.left = self.left.saturating_sub(1);
+        is_over
     }
 }
 

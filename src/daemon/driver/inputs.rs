@@ -6,6 +6,7 @@ use tracing::debug;
 
 use super::{Driver, Parts};
 use crate::ctnetlink::request::RequestDone;
+use crate::daemon::steps::Share;
 use crate::kernel::{KernelEvents, clock};
 use crate::replication::LinkId;
 
@@ -38,12 +39,13 @@ impl Driver {
         }
         self.take_events(&mut taken)
             .context("the conntrack events cannot be read")?;
-        for count in 0..=ANSWERS {
-            match self.parts.done.try_recv() {
-                Ok(done) => self.on_done(done),
-                Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
+        let mut share = Share::of(ANSWERS);
+        while let Ok(done) = self.parts.done.try_recv() {
+            self.on_done(done);
+            if share.is_over() {
+                taken.is_more = true;
+                break;
             }
-            taken.is_more |= count == ANSWERS;
         }
         for at in 0..self.parts.ports.len() {
             self.take_datagrams(at, &mut taken);
@@ -69,7 +71,8 @@ impl Driver {
             look,
             ..
         } = &mut self.parts;
-        for _ in 0..EVENT_BATCHES {
+        let mut share = Share::of(EVENT_BATCHES);
+        while !share.is_over() {
             let Some(events) = reader.read()? else {
                 return Ok(());
             };
@@ -92,7 +95,8 @@ impl Driver {
     fn take_datagrams(&mut self, at: usize, taken: &mut Taken) {
         let link = LinkId(u8::try_from(at).expect("links are counted in a u8"));
         let now = clock();
-        for _ in 0..DATAGRAMS_IN {
+        let mut share = Share::of(DATAGRAMS_IN);
+        while !share.is_over() {
             let port = &mut self.parts.ports[at];
             match port.link().try_recv_from(&mut self.datagram_in) {
                 Ok((len, from)) => {
