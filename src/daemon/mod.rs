@@ -1,8 +1,8 @@
 //! The process around the engine: start order, driver loop, signals, systemd.
 //!
 //! Threads: `main` answers the control socket, signals and the watchdog; `engine` runs the driver
-//! and owns the engine and the UDP sockets; `ct-rx`, `ct-dump`, `ct-tx`, `rt-addr`, `host` and, if
-//! there is one, `gate` talk to the kernel. They share nothing but bounded channels.
+//! and owns the engine, the event socket and the UDP sockets; `ct-dump`, `ct-tx`, `rt-addr`, `host`
+//! and, if there is one, `gate` talk to the kernel. They share nothing but bounded channels.
 //!
 //! Start order: what can be refused comes first (capability, links, control socket), then the
 //! event socket, then the listing of the kernel's table. So a start that fails has done nothing.

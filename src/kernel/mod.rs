@@ -1,9 +1,10 @@
 //! Netlink sockets: the event reader, the dumper and the writer, and what else is asked of Linux.
 //!
-//! Three sockets and three threads: `ct-rx` must never wait for a dump or a commit (its buffer
-//! would overflow), and a commit must never wait for a dump. A fourth thread, `rt-addr`, follows
-//! the node's own addresses, a fifth, `host`, the room in the table and the rules. A socket belongs to the network namespace of the thread that created
-//! it, and every `spawn` creates its socket on the calling thread.
+//! Three sockets: the engine's thread reads events, `ct-dump` lists and `ct-tx` writes, because both may
+//! wait for the kernel for long, and a commit must never wait for a listing. `rt-addr` follows
+//! the node's own addresses, `host` the room in the table and the rules. A socket belongs to the
+//! network namespace of the thread that created it, and every `spawn` and `open` creates its socket
+//! on the calling thread.
 
 pub mod addresses;
 pub mod capability;
