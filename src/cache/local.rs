@@ -212,6 +212,7 @@ impl Local {
     pub(crate) fn look_ahead(&self, events: &[FlowEvent]) -> [u64; AHEAD] {
         let hashes = ahead::hashes(self.key, events);
         let known = &hashes[..events.len().min(AHEAD)];
+        self.tombstones.touch(known);
         ahead::touch(&self.index, &self.flows, &self.meta, known, |meta| {
             [meta.prev, meta.next]
         });

@@ -1,5 +1,7 @@
 //! Ended flows that some peer has not heard of (rules C2, C3, T1 to T3).
 
+use std::hint::black_box;
+
 use hashbrown::HashTable;
 
 use super::super::chunks::Chunks;
@@ -56,6 +58,16 @@ impl Tombstones {
         (self.oldest, self.newest) = (NIL, NIL);
         self.leaving.clear();
         self.waiting = [0; 8];
+    }
+
+    /// Loads where the tombstones of these hashes are or would be (`cache::ahead` says why).
+    pub(super) fn touch(&self, hashes: &[u64]) {
+        if !self.by_hash.is_empty() {
+            let touched = hashes
+                .iter()
+                .filter_map(|&hash| self.by_hash.find(hash, |_| true));
+            black_box(touched.fold(0, |sum: u32, &slot| sum.wrapping_add(slot)));
+        }
     }
 
     fn append(&mut self, meta: &mut Chunks<Meta>, slot: u32) {
