@@ -22,6 +22,7 @@ mod merge;
 mod origin;
 mod sweep;
 mod tombstones;
+mod warm;
 
 pub use change::{Applied, Circumstances};
 pub use cursor::{Cursor, Entry};
@@ -29,6 +30,7 @@ pub use expectations::Master;
 use expectations::{Expectations, Fate};
 pub use origin::Origin;
 use tombstones::Tombstones;
+pub(crate) use warm::AHEAD;
 
 /// The table. All memory is bounded by `flows_max + tombstones_max` slots.
 #[derive(Debug)]
