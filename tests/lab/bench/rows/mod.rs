@@ -1,6 +1,8 @@
 //! What is measured: groups of rows that come from the same run, in the order of the table.
 
 mod cpu;
+mod packets;
+mod tax;
 
 use super::report::Row;
 use super::{Bench, Result};
@@ -42,4 +44,4 @@ impl Group {
 }
 
 /// All of them.
-pub(crate) const ALL: &[Group] = &[cpu::GROUP];
+pub(crate) const ALL: &[Group] = &[cpu::GROUP, packets::GROUP, tax::GROUP];
