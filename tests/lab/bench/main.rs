@@ -114,10 +114,11 @@ impl Bench {
         Ok(())
     }
 
-    /// True if the row was asked for, or nothing was.
-    pub(crate) fn is_wanted(&self, row: &Row) -> bool {
+    /// True if a row of a group was asked for, by its own name or the group's, or nothing was.
+    pub(crate) fn is_wanted(&self, group: &Group, row: &Row) -> bool {
         let rows = &self.arguments.rows;
-        rows.is_empty() || rows.iter().any(|name| name == row.name)
+        let is_named = |name: &String| name == row.name || name == group.name;
+        rows.is_empty() || rows.iter().any(is_named)
     }
 
     fn run(&mut self) -> Result<()> {

@@ -1,6 +1,11 @@
 //! What is measured: groups of rows that come from the same run, in the order of the table.
 
 mod cpu;
+mod gather;
+mod idle;
+mod memory;
+mod rate;
+mod wire;
 
 use super::report::Row;
 use super::{Bench, Result};
@@ -42,4 +47,10 @@ impl Group {
 }
 
 /// All of them.
-pub(crate) const ALL: &[Group] = &[cpu::GROUP];
+pub(crate) const ALL: &[Group] = &[
+    cpu::GROUP,
+    rate::GROUP,
+    wire::GROUP,
+    memory::GROUP,
+    idle::GROUP,
+];
