@@ -114,11 +114,14 @@ impl Bench {
         Ok(())
     }
 
-    /// True if a row of a group was asked for, by its own name or the group's, or nothing was.
-    pub(crate) fn is_wanted(&self, group: &Group, row: &Row) -> bool {
-        let rows = &self.arguments.rows;
-        let is_named = |name: &String| name == row.name || name == group.name;
-        rows.is_empty() || rows.iter().any(is_named)
+    /// True if the row was asked for, by its own name or its group's, or nothing was.
+    pub(crate) fn is_wanted(&self, row: &Row) -> bool {
+        let wanted = &self.arguments.rows;
+        let mut groups = rows::ALL.iter();
+        let group = groups.find(|group| group.rows.iter().any(|it| it.name == row.name));
+        let is_named =
+            |name: &String| name == row.name || group.is_some_and(|group| name == group.name);
+        wanted.is_empty() || wanted.iter().any(is_named)
     }
 
     fn run(&mut self) -> Result<()> {

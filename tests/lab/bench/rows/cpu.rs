@@ -45,7 +45,7 @@ pub(super) const GROUP: Group = Group {
 /// Events a second; `None` is as fast as the kernel takes them.
 const RATES: [Option<u32>; 3] = [Some(20_000), Some(50_000), None];
 /// How long a paced load lasts, seconds.
-const SECS: u32 = 4;
+const SECS: u32 = 3;
 /// Flows of the load without a pace.
 const UNPACED_FLOWS: u32 = 100_000;
 /// Births between a flow's birth and its change, and between that and its end: at least 0.1 s at any
@@ -61,7 +61,7 @@ fn measure(bench: &mut Bench) -> Result<()> {
         }
         Ok(())
     })?;
-    if bench.is_wanted(&GROUP, &SENDER_ROW) {
+    if bench.is_wanted(&SENDER_ROW) {
         for rate in RATES {
             let result = limit(bench, rate);
             bench.note_failure(SENDER_ROW.name, Some(Who::Limit), result)?;
@@ -98,7 +98,7 @@ fn one(bench: &mut Bench, who: Who, rate: Option<u32>) -> Result<()> {
         (&RECEIVER_ROW, 1, passed.records),
     ];
     for (row, at, count) in figures {
-        if bench.is_wanted(&GROUP, row) {
+        if bench.is_wanted(row) {
             let each = (after[at] - before[at]).as_secs_f64() * 1e6 / count as f64;
             let figure = Figure::new(row, load_name(rate), who, each);
             bench.report.add(figure.with_note(note.clone()));
