@@ -1,8 +1,13 @@
 //! What is measured: groups of rows that come from the same run, in the order of the table.
 
 mod cpu;
+mod gather;
+mod idle;
+mod memory;
 mod packets;
+mod rate;
 mod tax;
+mod wire;
 
 use super::report::Row;
 use super::{Bench, Result};
@@ -44,4 +49,12 @@ impl Group {
 }
 
 /// All of them.
-pub(crate) const ALL: &[Group] = &[cpu::GROUP, packets::GROUP, tax::GROUP];
+pub(crate) const ALL: &[Group] = &[
+    cpu::GROUP,
+    rate::GROUP,
+    wire::GROUP,
+    memory::GROUP,
+    idle::GROUP,
+    packets::GROUP,
+    tax::GROUP,
+];

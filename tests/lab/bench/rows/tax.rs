@@ -36,10 +36,7 @@ static PATH_ROW: Row = Row {
 static TAX_ROW: Row = Row {
     name: "tax",
     unit: "ns/flow",
-    aim: Aim {
-        times_conntrackd: Some(1.1),
-        ..Aim::NONE
-    },
+    aim: Aim::NONE,
 };
 
 /// Both rows.
