@@ -6,6 +6,8 @@
 #   make demo FLOWS=200000     with that many further flows in the table
 #   make test                  everything CI runs
 #   make sim SEEDS=0..10000    random lives of simulated clusters; a seed that fails is named
+#   make bench                 every figure that matters, conntrackd's and ours, in one table
+#   make bench ROWS="sender receiver" ROUNDS=1 FLOWS=20000 BENCH="--json bench.json"
 #   make bench-commit          commit of 200,000 flows, ours beside conntrackd's
 #   make bench-converge        what becoming equal again costs after a fault
 #   make bench-growth          cost of an event, stalls and memory from 1,000 to 2,000,000 flows
@@ -45,6 +47,16 @@ test: deps
 .PHONY: sim
 sim:
 	SEEDS=$(SEEDS) $(CARGO) test --release --locked --test sim -- random
+
+# ROWS and FLOWS are lists (all rows, and sizes of the table); BENCH is what else `bench --help` knows.
+.PHONY: bench
+bench: FLOWS = 200000 1000000
+bench: ROUNDS = 3
+bench: deps
+	$(CARGO) build --release --locked --bin ctsyncd --example bench
+	$(SUDO) target/release/examples/bench --binary target/release/ctsyncd --rounds $(ROUNDS) \
+		--flows $(subst $(space),$(comma),$(strip $(FLOWS))) \
+		$(if $(strip $(ROWS)),--rows $(subst $(space),$(comma),$(strip $(ROWS)))) $(BENCH)
 
 .PHONY: bench-commit
 bench-commit: deps

@@ -12,6 +12,7 @@
 )]
 
 pub(crate) mod bulk;
+pub(crate) mod frames;
 pub(crate) mod ftp;
 pub(crate) mod namespace;
 pub(crate) mod netlink;

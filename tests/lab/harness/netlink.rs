@@ -162,18 +162,47 @@ fn first<const N: usize>(bytes: &[u8]) -> Result<[u8; N]> {
 /// Sends batches of messages to the kernel; the last message of each asks for an answer. Yields
 /// how many answers were errors, and the first error number.
 pub(crate) fn write(batches: &[Vec<u8>]) -> Result<(usize, i32)> {
-    let mut socket = Socket::new(NETLINK_NETFILTER)?;
-    socket.bind_auto()?;
-    let kernel = SocketAddr::new(0, 0);
-    let (mut errors, mut example) = (0, 0);
-    let mut buffer = Vec::with_capacity(READ);
+    let mut writer = Writer::open()?;
     for batch in batches {
-        socket.send_to(batch, &kernel, 0)?;
+        writer.send(batch)?;
+    }
+    Ok(writer.refused())
+}
+
+/// Writes to the kernel of the namespace it was opened in, batch by batch.
+pub(crate) struct Writer {
+    socket: Socket,
+    buffer: Vec<u8>,
+    errors: usize,
+    example: i32,
+}
+
+impl Writer {
+    /// Opens its socket.
+    pub(crate) fn open() -> Result<Self> {
+        let mut socket = Socket::new(NETLINK_NETFILTER)?;
+        socket.bind_auto()?;
+        Ok(Self {
+            socket,
+            buffer: Vec::with_capacity(READ),
+            errors: 0,
+            example: 0,
+        })
+    }
+
+    /// How many answers so far were errors, and an error number among them.
+    pub(crate) fn refused(&self) -> (usize, i32) {
+        (self.errors, self.example)
+    }
+
+    /// Sends messages whose last asks for an answer, and waits for that.
+    pub(crate) fn send(&mut self, batch: &[u8]) -> Result<()> {
+        self.socket.send_to(batch, &SocketAddr::new(0, 0), 0)?;
         let last = last_sequence(batch)?;
-        'answers: loop {
-            buffer.clear();
-            socket.recv(&mut buffer, 0)?;
-            let mut rest = &buffer[..];
+        loop {
+            self.buffer.clear();
+            self.socket.recv(&mut self.buffer, 0)?;
+            let mut rest = &self.buffer[..];
             while rest.len() >= HEADERS {
                 let length = usize::try_from(u32::from_ne_bytes(first(rest)?))?;
                 ensure!(
@@ -183,17 +212,16 @@ pub(crate) fn write(batches: &[Vec<u8>]) -> Result<(usize, i32)> {
                 let sequence = u32::from_ne_bytes(first(&rest[8..])?);
                 let error = i32::from_ne_bytes(first(&rest[16..])?);
                 if error != 0 {
-                    errors += 1;
-                    example = -error;
+                    self.errors += 1;
+                    self.example = -error;
                 }
                 if sequence == last {
-                    break 'answers;
+                    return Ok(());
                 }
                 rest = &rest[length.next_multiple_of(4).min(rest.len())..];
             }
         }
     }
-    Ok((errors, example))
 }
 
 fn last_sequence(batch: &[u8]) -> Result<u32> {

@@ -59,6 +59,11 @@ impl Conntrackd {
         })?;
         Ok(Self { process })
     }
+
+    /// The running program.
+    pub(crate) fn process(&self) -> &Process {
+        &self.process
+    }
 }
 
 /// Runs a client command of conntrackd.

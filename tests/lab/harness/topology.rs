@@ -315,6 +315,20 @@ impl Lab {
         self.switch.ip(&lines)
     }
 
+    /// Moves the far end of a firewall's cable out of the switch into a namespace where nothing else is
+    /// and no stack answers. The firewall loses the interface with it.
+    pub(crate) fn take_cable(&self, node: &Node, interface: &str) -> Result<Namespace> {
+        let cable = format!("{}-{interface}", node.name);
+        let end = Namespace::create(self.number, &format!("{cable}-end"))?;
+        end.sysctl(&[("net/ipv6/conf/default/disable_ipv6", "1")])?;
+        self.switch.ip(&format!(
+            "link set {cable} nomaster\nlink set {cable} netns {}\n",
+            end.name()
+        ))?;
+        end.ip(&format!("link set {cable} up"))?;
+        Ok(end)
+    }
+
     /// Gives a firewall the virtual addresses by hand, for tests without keepalived.
     pub(crate) fn give_addresses(&self, node: &Node) -> Result<()> {
         node.namespace.ip("address add 192.0.2.1/24 dev eth0\n\
