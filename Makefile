@@ -10,6 +10,7 @@
 #   make bench ROWS="sender receiver" ROUNDS=1 FLOWS=20000 BENCH="--json bench.json"
 #   make bench-commit          commit of 200,000 flows, ours beside conntrackd's
 #   make bench-converge        what becoming equal again costs after a fault
+#   make bench-growth          cost of an event, stalls and memory from 1,000 to 2,000,000 flows
 #   make bench-failover        who lives through a failover and how long it stalls, ours beside conntrackd's
 #   make bench-failover FLOWS="1000 200000" PEERS="conntrackd cold" BENCH="--ruleset plain"
 #   make fuzz                  a minute on every parser of foreign bytes, from the corpus that tests replay
@@ -66,6 +67,11 @@ bench-commit: deps
 bench-converge: deps
 	$(CARGO) build --release --locked --bin ctsyncd --example converge_bench
 	$(SUDO) target/release/examples/converge_bench --binary target/release/ctsyncd
+
+.PHONY: bench-growth
+bench-growth: deps
+	$(CARGO) build --release --locked --bin ctsyncd --example growth_bench
+	$(SUDO) target/release/examples/growth_bench --binary target/release/ctsyncd
 
 # FLOWS and PEERS are lists; BENCH is what else `failover_bench --help` knows.
 .PHONY: bench-failover

@@ -14,6 +14,7 @@
 //! people type. `tests/tidy.rs` holds these walls; `docs/architecture.md` tells the whole story.
 
 pub mod flow;
+pub mod histogram;
 pub mod rules;
 
 pub mod cache;

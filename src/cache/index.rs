@@ -1,19 +1,21 @@
 //! The index of a table: from a key hash to the slots of its flows, and from a leaf of the digest
 //! to all of its flows.
 //!
-//! One chain per bucket, linked through the table's own metadata; a bucket is the top bits of the
-//! keyed hash. The number of buckets is fixed by the most flows that the table can have, so it
+//! One chain per bucket, linked through the table's own metadata; a bucket is an equal part of the
+//! range of the keyed hash. There are as many buckets as the table can have flows, so the index
 //! never grows: growing a hash table of 500,000 entries was measured to stall for 30 ms. Because
 //! buckets are in the order of the hash, the flows of a leaf stand in consecutive buckets, which
 //! reconcile needs and a hash table without order cannot give.
 
 use super::NIL;
+use super::chunks::Chunks;
 
 /// Heads of the chains.
 #[derive(Debug)]
 pub(crate) struct Index {
+    /// First slots of the chains, inverted: zero for none, so that the system's zeroed pages are an
+    /// empty index, and come one by one as they are needed.
     heads: Vec<u32>,
-    bits: u32,
 }
 
 /// Where a slot keeps the link to the next one of its chain.
@@ -25,23 +27,30 @@ pub(crate) trait Chained {
 }
 
 impl Index {
-    /// Room for so many flows at about one per bucket.
+    /// Room for so many flows at one per bucket.
     pub(crate) fn new(flows_max: u32) -> Self {
-        let buckets = flows_max.max(2).next_power_of_two();
         Self {
-            heads: vec![NIL; buckets as usize],
-            bits: buckets.trailing_zeros(),
+            heads: vec![0; flows_max.max(1) as usize],
         }
+    }
+
+    /// Takes the memory from the system now: a table that is filled at once would wait for most of it
+    /// within a few thousand flows.
+    pub(crate) fn touch(&mut self) {
+        // What is zero anyway must not pass for a zeroed page.
+        self.heads.fill(1);
+        self.heads = std::hint::black_box(std::mem::take(&mut self.heads));
+        self.heads.fill(0);
     }
 
     /// The first slot with a hash for which `is_it` says yes.
     pub(crate) fn find<M: Chained>(
         &self,
-        meta: &[M],
+        meta: &Chunks<M>,
         hash: u64,
         mut is_it: impl FnMut(u32) -> bool,
     ) -> Option<u32> {
-        let mut at = self.heads[self.bucket(hash)];
+        let mut at = !self.heads[self.bucket(hash)];
         while at != NIL && !is_it(at) {
             at = meta[at as usize].chain();
         }
@@ -49,10 +58,10 @@ impl Index {
     }
 
     /// Adds a slot that is not in the index.
-    pub(crate) fn insert<M: Chained>(&mut self, meta: &mut [M], hash: u64, slot: u32) {
+    pub(crate) fn insert<M: Chained>(&mut self, meta: &mut Chunks<M>, hash: u64, slot: u32) {
         let bucket = self.bucket(hash);
-        meta[slot as usize].set_chain(self.heads[bucket]);
-        self.heads[bucket] = slot;
+        meta[slot as usize].set_chain(!self.heads[bucket]);
+        self.heads[bucket] = !slot;
     }
 
     /// Takes a slot out.
@@ -60,27 +69,32 @@ impl Index {
     /// # Panics
     ///
     /// When it is not in the chain of its hash: the table is damaged.
-    pub(crate) fn remove<M: Chained>(&mut self, meta: &mut [M], hash: u64, slot: u32) {
+    pub(crate) fn remove<M: Chained>(&mut self, meta: &mut Chunks<M>, hash: u64, slot: u32) {
         let next = meta[slot as usize].chain();
         let bucket = self.bucket(hash);
-        if self.heads[bucket] == slot {
-            self.heads[bucket] = next;
+        let mut at = !self.heads[bucket];
+        if at == slot {
+            self.heads[bucket] = !next;
             return;
         }
-        let mut at = self.heads[bucket];
         while meta[at as usize].chain() != slot {
             at = meta[at as usize].chain();
         }
         meta[at as usize].set_chain(next);
     }
 
-    /// Calls `visit` with every slot whose hash may lie in a leaf: the top 16 bits say which. With
-    /// fewer buckets than leaves there are others among them.
-    pub(crate) fn visit_leaf<M: Chained>(&self, meta: &[M], leaf: u16, mut visit: impl FnMut(u32)) {
+    /// Calls `visit` with every slot whose hash may lie in a leaf: the top 16 bits say which. There
+    /// are others among them, of the buckets at its ends.
+    pub(crate) fn visit_leaf<M: Chained>(
+        &self,
+        meta: &Chunks<M>,
+        leaf: u16,
+        mut visit: impl FnMut(u32),
+    ) {
         let first = u64::from(leaf) << 48;
         let last = first | (u64::MAX >> 16);
         for bucket in self.bucket(first)..=self.bucket(last) {
-            let mut at = self.heads[bucket];
+            let mut at = !self.heads[bucket];
             while at != NIL {
                 visit(at);
                 at = meta[at as usize].chain();
@@ -90,11 +104,11 @@ impl Index {
 
     /// Empties the index; the links in the metadata mean nothing any more.
     pub(crate) fn clear(&mut self) {
-        self.heads.fill(NIL);
+        self.heads = vec![0; self.heads.len()];
     }
 
     fn bucket(&self, hash: u64) -> usize {
-        (hash >> (64 - self.bits)) as usize
+        ((u128::from(hash) * self.heads.len() as u128) >> 64) as usize
     }
 }
 
@@ -119,11 +133,12 @@ mod tests {
         /// Hashes of few distinct values, so that chains are long.
         #[test]
         fn behaves_like_a_map(
-            flows_max in prop_oneof![Just(1u32), Just(16), Just(300_000)],
+            flows_max in prop_oneof![Just(1u32), Just(16), Just(300_000), Just(1_100_000)],
             steps in prop::collection::vec((0..64u32, 0..8u64, 0..3u64), 1..200),
         ) {
             let mut index = Index::new(flows_max);
-            let mut meta = vec![NIL; 64];
+            let mut meta = Chunks::default();
+            (0..64).for_each(|_| meta.push(0, NIL));
             let mut model: BTreeMap<u32, u64> = BTreeMap::new();
             for (slot, high, low) in steps {
                 let hash = high << 61 | low << 46 | low;

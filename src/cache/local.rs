@@ -5,9 +5,11 @@
 //! list; counters and ticking timeouts are no such change. An end leaves a tombstone for the peers
 //! whose stream runs. docs/protocol.md sections 3 and 4 state the rules (C1 to C6, E4, E5).
 
+use super::chunks::Chunks;
 use super::index::Index;
 use super::list::{Kind, List, Meta};
 use super::rares::Rares;
+use super::slots::Slots;
 use super::{Changes, Digest, HashKey, NIL, Secs, Slot};
 use crate::flow::{EventKind, Flow, FlowEvent, FlowKey, Present, Rare};
 use crate::rules::{Rule, holds};
@@ -31,9 +33,11 @@ use tombstones::Tombstones;
 /// The table. All memory is bounded by `flows_max + tombstones_max` slots.
 #[derive(Debug)]
 pub struct Local {
-    flows: Vec<Flow>,
-    meta: Vec<Meta>,
-    free: u32,
+    flows: Chunks<Flow>,
+    meta: Chunks<Meta>,
+    slots: Slots,
+    /// Where the cursors stand, by their numbers.
+    cursors: Vec<u32>,
     rares: Rares,
     expectations: Expectations,
     index: Index,
@@ -52,13 +56,16 @@ impl Local {
     /// An empty table.
     #[must_use]
     pub fn new(key: HashKey, flows_max: u32, tombstones_max: u32) -> Self {
+        let mut index = Index::new(flows_max);
+        index.touch();
         Self {
-            flows: Vec::new(),
-            meta: Vec::new(),
-            free: NIL,
+            flows: Chunks::default(),
+            meta: Chunks::default(),
+            slots: Slots::default(),
+            cursors: Vec::new(),
             rares: Rares::default(),
             expectations: Expectations::default(),
-            index: Index::new(flows_max),
+            index,
             tombstones: Tombstones::new(tombstones_max),
             list: List::EMPTY,
             tail: 0,
@@ -104,7 +111,7 @@ impl Local {
     /// Most entries a slab can have.
     #[must_use]
     pub fn slots(&self) -> u32 {
-        self.meta.len() as u32
+        self.meta.len()
     }
 
     /// The flow with a key.
@@ -112,6 +119,11 @@ impl Local {
     pub fn find(&self, key: &FlowKey) -> Option<Slot> {
         let hash = self.key.of_key(key);
         self.find_hashed(hash, key)
+    }
+
+    /// What is kept of a slot, which may be gone with its chunk.
+    fn at(&self, slot: Slot) -> &Meta {
+        self.meta.get(slot.0 as usize).unwrap_or(&Meta::FREE)
     }
 
     /// The flow in a slot, if one is there.
@@ -131,7 +143,7 @@ impl Local {
     /// What is left of the timeout of the entry in a slot, as far as the kernel has told.
     #[must_use]
     pub fn timeout_left(&self, slot: Slot, now: Secs) -> Secs {
-        let age = now.saturating_sub(self.meta[slot.0 as usize].seen);
+        let age = now.saturating_sub(self.at(slot).seen);
         let of_flow = self.flow(slot).map(|flow| flow.timeout_secs);
         let told = of_flow.or_else(|| Some(self.expectation(slot)?.timeout_secs));
         told.unwrap_or(0).saturating_sub(age)
@@ -140,18 +152,20 @@ impl Local {
     /// In which era the kernel entry was born (`Circumstances::era`).
     #[must_use]
     pub fn era(&self, slot: Slot) -> u8 {
-        self.meta[slot.0 as usize].era
+        self.at(slot).era
     }
 
     /// Puts the kernel entry of a flow into an era: it is being created anew.
     pub fn set_era(&mut self, slot: Slot, era: u8) {
-        self.meta[slot.0 as usize].era = era;
+        if let Some(meta) = self.meta.get_mut(slot.0 as usize) {
+            meta.era = era;
+        }
     }
 
     /// True if the entry in a slot replicates.
     #[must_use]
     pub fn replicates(&self, slot: Slot) -> bool {
-        self.meta[slot.0 as usize].kind.replicates()
+        self.at(slot).kind.replicates()
     }
 
     /// Carries out an event or one entry of a listing. `worth` says whether a flow of an age
@@ -190,18 +204,25 @@ impl Local {
         }
     }
 
+    /// True while something goes on that takes several steps.
+    #[must_use]
+    pub fn has_more(&self) -> bool {
+        self.meta.has_doomed() || self.has_leaving()
+    }
+
+    /// Goes on with it: frees memory of what was forgotten (all at once would take 10 ms for a
+    /// million flows), and lets peers leave.
+    pub fn go_on(&mut self) {
+        self.flows.free_doomed();
+        self.meta.free_doomed();
+        self.let_leave();
+    }
+
     /// Forgets every entry and tombstone, without a word to the peers; cursors stay.
     pub fn clear(&mut self) {
-        for slot in 0..self.slots() {
-            match self.meta[slot as usize].kind {
-                Kind::Flow | Kind::Expectation | Kind::Tombstone => {
-                    self.list.unlink(&mut self.meta, slot);
-                    self.release(slot);
-                }
-                Kind::Held | Kind::HeldExpectation => self.release(slot),
-                Kind::Free | Kind::Cursor => {}
-            }
-        }
+        self.slots.clear(&mut self.flows, &mut self.meta);
+        self.list = List::EMPTY;
+        self.reopen_cursors();
         self.expectations.clear();
         self.index.clear();
         self.tombstones.clear();
@@ -398,25 +419,11 @@ impl Local {
     }
 
     fn take_slot(&mut self) -> u32 {
-        match self.free {
-            NIL => {
-                self.flows.push(Flow::default());
-                self.meta.push(Meta::FREE);
-                self.slots() - 1
-            }
-            slot => {
-                self.free = self.meta[slot as usize].next;
-                slot
-            }
-        }
+        self.slots.take(&mut self.flows, &mut self.meta)
     }
 
     fn release(&mut self, slot: u32) {
-        self.meta[slot as usize] = Meta {
-            next: self.free,
-            ..Meta::FREE
-        };
-        self.free = slot;
+        self.slots.release(&mut self.flows, &mut self.meta, slot);
     }
 }
 

@@ -2,11 +2,12 @@
 //! (`Replica`).
 //!
 //! An expectation is an entry of its own beside the flows, with a version or stamp and a place in the
-//! digest like theirs. Both keep their flows in a slab of fixed-size records under a keyed index, with the rare
+//! digest like theirs. Both keep their flows in a slab of fixed-size records, in chunks, under a keyed index, with the rare
 //! attributes in a table beside it, and both keep a digest: a count and 65,536 sums that two
 //! tables with the same flows share.
 
 pub mod changes;
+mod chunks;
 pub mod digest;
 pub mod hash;
 mod index;
@@ -15,6 +16,7 @@ pub mod local;
 mod rares;
 pub mod replica;
 mod slab;
+mod slots;
 
 pub use changes::Changes;
 pub use digest::Digest;

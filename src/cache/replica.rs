@@ -3,19 +3,23 @@
 //! Every entry, flow or expectation, carries the stamp of the datagram that told it; the higher stamp wins, in any order
 //! of arrival. docs/protocol.md section 6 states the rules (T4, R3, R5, R6, M3).
 
+use super::chunks::Chunks;
 use super::index::{Chained, Index};
 use super::rares::Rares;
 use super::slab::Slab;
+use super::slots::{Linked, Slots};
 use super::{Changes, Digest, HashKey, NIL, Secs, Slot};
 use crate::flow::{Expectation, ExpectationKey, Flow, FlowKey, Rare};
 use crate::rules::{Rule, holds};
 
+mod whole;
+
 /// The table of one peer's flows.
 #[derive(Debug)]
 pub struct Replica {
-    flows: Vec<Flow>,
-    meta: Vec<Meta>,
-    free: u32,
+    flows: Chunks<Flow>,
+    meta: Chunks<Meta>,
+    slots: Slots,
     rares: Rares,
     expectations: Slab<Expectation>,
     index: Index,
@@ -51,6 +55,19 @@ impl Meta {
     };
 }
 
+impl Linked for Meta {
+    fn free(next: u32) -> Self {
+        Self {
+            rare: next,
+            ..Self::FREE
+        }
+    }
+
+    fn next_free(&self) -> u32 {
+        self.rare
+    }
+}
+
 impl Chained for Meta {
     fn chain(&self) -> u32 {
         self.chain
@@ -84,9 +101,9 @@ impl Replica {
     #[must_use]
     pub fn new(key: HashKey, flows_max: u32) -> Self {
         Self {
-            flows: Vec::new(),
-            meta: Vec::new(),
-            free: NIL,
+            flows: Chunks::default(),
+            meta: Chunks::default(),
+            slots: Slots::default(),
             rares: Rares::default(),
             expectations: Slab::default(),
             index: Index::new(flows_max),
@@ -123,7 +140,7 @@ impl Replica {
     /// Slots to walk.
     #[must_use]
     pub fn slots(&self) -> u32 {
-        self.meta.len() as u32
+        self.meta.len()
     }
 
     /// The flow in a slot with its rare attributes, if one is there.
@@ -183,7 +200,7 @@ impl Replica {
     /// What is left at least of the timeout of the entry in a slot.
     #[must_use]
     pub fn timeout_left(&self, slot: Slot, now: Secs) -> Secs {
-        let age = now.saturating_sub(self.meta[slot.0 as usize].seen);
+        let age = now.saturating_sub(self.meta.get(slot.0 as usize).map_or(0, |meta| meta.seen));
         let of_flow = self.flow(slot).map(|(flow, _)| flow.timeout_secs);
         let told = of_flow.or_else(|| Some(self.expectation(slot)?.timeout_secs));
         told.unwrap_or(0).saturating_sub(age)
@@ -278,56 +295,6 @@ impl Replica {
         }
     }
 
-    /// Removes every entry with a lower stamp (rule M3); returns how many.
-    ///
-    /// Walks the whole table: about 2 ms for a million flows, once per full pass.
-    pub fn sweep(&mut self, stamp: u64) -> u32 {
-        let mut swept = 0;
-        for slot in 0..self.slots() {
-            let meta = &self.meta[slot as usize];
-            if meta.stamp != 0 && meta.stamp < stamp {
-                let hash = self.key_hash(slot);
-                self.index.remove(&mut self.meta, hash, slot);
-                self.release(slot, hash);
-                swept += 1;
-            }
-        }
-        swept
-    }
-
-    /// Hashes the table anew with another key; does nothing if it is the same.
-    ///
-    /// Walks the whole table, once when a peer comes back with another key.
-    pub fn rehash(&mut self, key: HashKey) {
-        if key == self.key {
-            return;
-        }
-        self.key = key;
-        self.digest.clear();
-        self.index.clear();
-        for slot in 0..self.slots() {
-            let meta = &self.meta[slot as usize];
-            if meta.stamp == 0 {
-                continue;
-            }
-            let hash = self.key_hash(slot);
-            self.digest.add(hash, self.value_hash(slot, hash));
-            self.index.insert(&mut self.meta, hash, slot);
-        }
-    }
-
-    /// Forgets every entry (rule R6).
-    pub fn clear(&mut self) {
-        self.flows.clear();
-        self.meta.clear();
-        self.free = NIL;
-        self.rares.clear();
-        self.expectations.clear();
-        self.index.clear();
-        self.digest.clear();
-        self.changes.overflow();
-    }
-
     fn find_hashed(&self, hash: u64, key: &FlowKey) -> Option<u32> {
         self.index.find(&self.meta, hash, |slot| {
             !self.meta[slot as usize].is_expectation && self.flows[slot as usize].key() == *key
@@ -357,17 +324,7 @@ impl Replica {
     }
 
     fn take_slot(&mut self) -> u32 {
-        match self.free {
-            NIL => {
-                self.flows.push(Flow::default());
-                self.meta.push(Meta::FREE);
-                self.slots() - 1
-            }
-            slot => {
-                self.free = self.meta[slot as usize].rare;
-                slot
-            }
-        }
+        self.slots.take(&mut self.flows, &mut self.meta)
     }
 
     fn release(&mut self, slot: u32, hash: u64) {
@@ -384,11 +341,7 @@ impl Replica {
             self.rares.release(rare);
             self.changes.push(self.flows[slot as usize].key(), true);
         }
-        self.meta[slot as usize] = Meta {
-            rare: self.free,
-            ..Meta::FREE
-        };
-        self.free = slot;
+        self.slots.release(&mut self.flows, &mut self.meta, slot);
     }
 }
 

@@ -1,18 +1,19 @@
 //! Values that few entries of a table have, kept beside the table.
 
 use super::NIL;
+use super::chunks::{Chunks, chunk_of};
 
 /// Values by index; indices that were given back are used again.
 #[derive(Debug)]
 pub(crate) struct Slab<T> {
-    entries: Vec<T>,
+    entries: Chunks<T>,
     free: Vec<u32>,
 }
 
 impl<T> Default for Slab<T> {
     fn default() -> Self {
         Self {
-            entries: Vec::new(),
+            entries: Chunks::default(),
             free: Vec::new(),
         }
     }
@@ -36,8 +37,9 @@ impl<T> Slab<T> {
     /// Takes a value in; returns its index.
     pub(crate) fn insert(&mut self, value: T) -> u32 {
         let Some(index) = self.free.pop() else {
-            self.entries.push(value);
-            return u32::try_from(self.entries.len() - 1).expect("no more than entries");
+            let index = self.entries.len();
+            self.entries.push(chunk_of(index), value);
+            return index;
         };
         self.entries[usize::try_from(index).expect("usize has 32 bits")] = value;
         index
@@ -52,7 +54,7 @@ impl<T> Slab<T> {
 
     /// How many values there are.
     pub(crate) fn len(&self) -> u32 {
-        (self.entries.len() - self.free.len()) as u32
+        self.entries.len() - self.free.len() as u32
     }
 
     /// Gives all back.

@@ -20,6 +20,7 @@ use super::look::Look;
 use super::orders::{Answer, Order};
 use super::port::Port;
 use super::remember::Remembered;
+use super::steps::{Share, Steps};
 use super::tell::tell;
 use crate::ctnetlink::host::Host;
 use crate::ctnetlink::request::RequestDone;
@@ -59,6 +60,8 @@ pub(super) struct Parts {
     pub(super) gate: Option<Gate>,
 }
 
+mod stats;
+
 /// The driver.
 #[derive(Debug)]
 pub(super) struct Driver {
@@ -68,6 +71,7 @@ pub(super) struct Driver {
     datagram_in: Vec<u8>,
     datagram_out: Vec<u8>,
     messages: Vec<u8>,
+    steps: Steps,
 }
 
 /// What ended the wait.
@@ -90,6 +94,7 @@ impl Driver {
             datagram_in: vec![0; DATAGRAM_BYTES_MAX + 1],
             datagram_out: Vec::with_capacity(2 * DATAGRAM_BYTES_MAX),
             messages: Vec::new(),
+            steps: Steps::new(),
         }
     }
 
@@ -101,11 +106,14 @@ impl Driver {
         self.take_host();
         let mut is_busy = true;
         loop {
+            let mut began = clock();
             if is_busy {
                 // Let the runtime look at timers and sockets before the next round.
                 tokio::task::yield_now().await;
             } else {
-                match self.wait().await {
+                let woken = self.wait().await;
+                began = clock();
+                match woken {
                     Woken::Events(events) => {
                         self.on_events(events.context("the event reader has failed")?);
                     }
@@ -132,6 +140,7 @@ impl Driver {
             }
             let is_drained = self.drain()?;
             is_busy = !is_drained || !took_all || self.parts.engine.poll_timeout() <= now;
+            self.steps.count(began, clock());
         }
     }
 
@@ -176,19 +185,21 @@ impl Driver {
             self.on_addresses();
         }
         let mut took_all = true;
-        for taken in 0..=EVENT_BATCHES {
-            match self.parts.events.try_recv() {
-                Ok(events) => self.on_events(events),
-                Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
+        let mut share = Share::of(EVENT_BATCHES);
+        while let Ok(events) = self.parts.events.try_recv() {
+            self.on_events(events);
+            if share.is_over() {
+                took_all = false;
+                break;
             }
-            took_all &= taken < EVENT_BATCHES;
         }
-        for taken in 0..=ANSWERS {
-            match self.parts.done.try_recv() {
-                Ok(done) => self.parts.engine.handle_done(clock(), done),
-                Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
+        let mut share = Share::of(ANSWERS);
+        while let Ok(done) = self.parts.done.try_recv() {
+            self.parts.engine.handle_done(clock(), done);
+            if share.is_over() {
+                took_all = false;
+                break;
             }
-            took_all &= taken < ANSWERS;
         }
         for at in 0..self.parts.ports.len() {
             took_all &= self.take_datagrams(at);
@@ -212,7 +223,8 @@ impl Driver {
     fn take_datagrams(&mut self, at: usize) -> bool {
         let link = LinkId(u8::try_from(at).expect("links are counted in a u8"));
         let now = clock();
-        for _ in 0..DATAGRAMS_IN {
+        let mut share = Share::of(DATAGRAMS_IN);
+        while !share.is_over() {
             let port = &mut self.parts.ports[at];
             match port.link().try_recv_from(&mut self.datagram_in) {
                 Ok((len, from)) => {
@@ -357,36 +369,5 @@ impl Driver {
             *before = now;
             is_news
         });
-    }
-
-    /// What the threads around the engine have counted.
-    fn edge_stats(&self) -> Vec<(String, u64)> {
-        use std::sync::atomic::Ordering::Relaxed;
-        let reader = self.parts.reader.counters();
-        let requests = self.parts.requests.counters();
-        let mut stats: Vec<(String, u64)> = [
-            ("reader.events", reader.events.load(Relaxed)),
-            ("reader.overruns", reader.overruns.load(Relaxed)),
-            ("reader.truncated", reader.truncated.load(Relaxed)),
-            ("reader.foreign", reader.foreign.load(Relaxed)),
-            ("reader.engine_waits", reader.engine_waits.load(Relaxed)),
-            (
-                "requests.dumps_incomplete",
-                requests.dumps_incomplete.load(Relaxed),
-            ),
-            (
-                "requests.batches_incomplete",
-                requests.batches_incomplete.load(Relaxed),
-            ),
-        ]
-        .map(|(name, count)| (name.to_owned(), count))
-        .into();
-        for (reason, count) in reader.undecodable.by_reason() {
-            stats.push((format!("reader.undecodable.{reason}"), count));
-        }
-        for (reason, count) in requests.undecodable.by_reason() {
-            stats.push((format!("requests.undecodable.{reason}"), count));
-        }
-        stats
     }
 }

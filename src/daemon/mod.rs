@@ -28,6 +28,7 @@ mod look;
 mod orders;
 mod port;
 mod remember;
+mod steps;
 pub mod systemd;
 mod tell;
 mod told;

@@ -275,6 +275,7 @@ impl Engine {
     pub fn handle_timeout(&mut self, now: Instant) {
         let (secs, listeners) = (self.secs(now), self.replication.listeners());
         let listings = self.mirror.counters.listings;
+        self.mirror.local.go_on();
         let (has_changed, notice) = self.mirror.on_timeout(now, secs, listeners);
         if self.mirror.counters.listings != listings {
             self.keeper.on_listing(now);
@@ -344,7 +345,7 @@ impl Engine {
     /// at once.
     #[must_use]
     pub fn poll_timeout(&self) -> Instant {
-        if self.jobs.is_hungry() || self.is_keeper_hungry() {
+        if self.jobs.is_hungry() || self.is_keeper_hungry() || self.local().has_more() {
             return self.began;
         }
         let mirror = self.mirror.poll_timeout().filter(|_| self.may_list());

@@ -24,8 +24,9 @@ const PURPOSE: &str = "dumps";
 /// Dumps that wait for the running one; an engine has no reason to ask for a second.
 const WAITING_MAX: usize = 2;
 
-/// Most flows of one part: some 64 KiB, below what malloc takes from the system each time.
-pub const LISTED_FLOWS_MAX: usize = 256;
+/// Most flows of one part: few, so that a queue of parts takes less than a megabyte and the engine is
+/// soon done with each, and enough to make the hand-over cheap.
+pub const LISTED_FLOWS_MAX: usize = 64;
 
 /// The kernel fills the buffer up to here; a dump is slowed down, never cut, by a full one.
 const RECEIVE_BUFFER_BYTES: usize = 1024 * 1024;

@@ -41,7 +41,7 @@ const PURPOSE: &str = "conntrack events";
 pub const BATCH_EVENTS_MAX: usize = 256;
 
 /// Emptied batches that wait to be filled again; those beyond are freed.
-const SPARE_BATCHES_MAX: usize = 64;
+const SPARE_BATCHES_MAX: usize = 8;
 
 /// Two drains are at least this far apart when events come faster than that.
 const GATHER: Duration = Duration::from_millis(1);

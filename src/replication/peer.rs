@@ -336,6 +336,7 @@ impl Peer {
 
     /// Starts our stream when our table is complete (rule J1); ends holds.
     pub(super) fn on_timeout(&mut self, at: Circumstances, local: &mut Local) {
+        self.go_on(at);
         let Some(session) = &mut self.session else {
             return;
         };
@@ -357,7 +358,13 @@ impl Peer {
     /// When there is something to do without input; what was already due at `drained_at` waits for
     /// something else.
     pub(super) fn wake_at(&self, drained_at: Instant) -> Option<Instant> {
+        if self.replica.as_ref().is_some_and(Replica::has_doomed) {
+            return Some(drained_at);
+        }
         let session = self.session.as_ref()?;
+        if session.receiver.is_sweeping() {
+            return Some(drained_at);
+        }
         let carrying = self.carrying(drained_at).map(|(link, _)| link);
         let pings = (0..self.paths.len()).filter_map(|at| {
             let link = LinkId(u8::try_from(at).expect("links are counted in a u8"));

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::window::{Arrival, Window};
 use crate::cache::replica::Stored;
-use crate::cache::{Replica, Secs};
+use crate::cache::{Replica, Secs, Slot};
 use crate::rules::{Rule, holds};
 use crate::wire::{Ack, Header, Marker, Outcome, Record, Records, Verdict};
 
@@ -24,8 +24,21 @@ pub(super) struct Receiver {
     dead: BTreeMap<u64, u64>,
     verdict: Option<Verdict>,
     swept: Option<u64>,
+    sweep: Option<Sweep>,
     clock: u64,
 }
+
+/// A sweep that is not over, and the marker that waits for it (rule M3).
+#[derive(Clone, Copy, Debug)]
+struct Sweep {
+    since: u64,
+    from: Slot,
+    number: u64,
+    marker: Marker,
+}
+
+/// Slots that a step of a sweep looks at: at most 2 ms, if all of them go.
+const SWEEP_SLOTS: u32 = 4_096;
 
 /// What a datagram did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -57,6 +70,7 @@ impl Receiver {
             dead: BTreeMap::new(),
             verdict: None,
             swept: None,
+            sweep: None,
             clock: 0,
         }
     }
@@ -184,7 +198,8 @@ impl Receiver {
     }
 
     /// Judges a marker that is the newest datagram received with nothing below it missing; then
-    /// the replica must be the sender's table (rules M2 to M4).
+    /// the replica must be the sender's table (rules M2 to M4). Not before what it says is gone was
+    /// swept, which goes on in steps: what comes meanwhile has higher stamps and stays.
     fn judge(&mut self, number: u64, marker: &Marker, replica: &mut Replica) -> Option<Outcome> {
         let is_gapless = self.window.next() == number + 1 || !holds(Rule::M2Next);
         let is_newest = self.window.top() == number || !holds(Rule::M2Top);
@@ -192,8 +207,21 @@ impl Receiver {
             return None;
         }
         if let Some(since) = marker.since.filter(|&since| Some(since) != self.swept) {
-            if holds(Rule::M3) {
-                replica.sweep(self.base + since);
+            let begun = self.sweep.filter(|sweep| sweep.since == since);
+            let from = begun.map_or(Slot(0), |sweep| sweep.from);
+            let next = if holds(Rule::M3) {
+                replica.sweep(self.base + since, from, SWEEP_SLOTS).1
+            } else {
+                None
+            };
+            self.sweep = next.map(|from| Sweep {
+                since,
+                from,
+                number,
+                marker: *marker,
+            });
+            if self.sweep.is_some() {
+                return None;
             }
             self.swept = Some(since);
         }
@@ -208,6 +236,33 @@ impl Receiver {
             outcome,
         });
         Some(outcome)
+    }
+
+    /// True while a sweep is not over.
+    pub(super) fn is_sweeping(&self) -> bool {
+        self.sweep.is_some()
+    }
+
+    /// Goes on with the sweep; judges the marker that waited for its end, if that is still the newest.
+    pub(super) fn go_on(&mut self, replica: &mut Replica) -> Option<Outcome> {
+        let Sweep {
+            since,
+            from,
+            number,
+            marker,
+        } = self.sweep?;
+        let (_, next) = replica.sweep(self.base + since, from, SWEEP_SLOTS);
+        if let Some(from) = next {
+            self.sweep = Some(Sweep {
+                since,
+                from,
+                number,
+                marker,
+            });
+            return None;
+        }
+        (self.sweep, self.swept) = (None, Some(since));
+        self.judge(number, &marker, replica)
     }
 
     /// A tombstone is remembered until nothing numbered as it or below can still be accepted.

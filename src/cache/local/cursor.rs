@@ -1,13 +1,13 @@
 //! Readers of the list: the sender's live and backfill cursors.
 
 use super::super::list::{Kind, Meta};
-use super::{Flow, Local, Rare, Secs, Slot};
+use super::{Flow, Local, NIL, Rare, Secs, Slot};
 use crate::flow::Expectation;
 use crate::rules::{Rule, holds};
 
-/// A reader's place in the list. Must be given back with `Local::close`.
+/// A reader's place in the list, by its number. Must be given back with `Local::close`.
 #[derive(Debug)]
-pub struct Cursor(u32);
+pub struct Cursor(usize);
 
 /// What a slot has to send.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -40,14 +40,14 @@ impl Local {
     pub fn open_at_start(&mut self) -> Cursor {
         let slot = self.cursor_slot();
         self.list.push_front(&mut self.meta, slot);
-        Cursor(slot)
+        self.number(slot)
     }
 
     /// A cursor behind everything.
     pub fn open_at_end(&mut self) -> Cursor {
         let slot = self.cursor_slot();
         self.list.push_back(&mut self.meta, slot);
-        Cursor(slot)
+        self.number(slot)
     }
 
     /// Gives a cursor back.
@@ -56,20 +56,22 @@ impl Local {
         reason = "a closed cursor must not be used again"
     )]
     pub fn close(&mut self, cursor: Cursor) {
-        self.list.unlink(&mut self.meta, cursor.0);
-        self.release(cursor.0);
+        let slot = std::mem::replace(&mut self.cursors[cursor.0], NIL);
+        self.list.unlink(&mut self.meta, slot);
+        self.release(slot);
     }
 
     /// The slot behind a cursor and its version; `None` at the end.
     #[must_use]
     pub fn peek(&self, cursor: &Cursor) -> Option<(Slot, u64)> {
-        let slot = self.list.next_entry(&self.meta, cursor.0)?;
+        let slot = self.list.next_entry(&self.meta, self.cursors[cursor.0])?;
         Some((slot, self.meta[slot.0 as usize].version))
     }
 
     /// Moves a cursor behind a slot that `peek` gave.
     pub fn pass(&mut self, cursor: &Cursor, slot: Slot) {
-        self.list.move_after(&mut self.meta, slot.0, cursor.0);
+        self.list
+            .move_after(&mut self.meta, slot.0, self.cursors[cursor.0]);
     }
 
     /// What a slot has to send.
@@ -100,6 +102,27 @@ impl Local {
         (version <= tail || !holds(Rule::E3))
             .then(|| self.entry(slot, now))
             .flatten()
+    }
+
+    /// After everything was forgotten: before the first entry and behind the last is the same.
+    pub(super) fn reopen_cursors(&mut self) {
+        for number in 0..self.cursors.len() {
+            if self.cursors[number] != NIL {
+                let slot = self.cursor_slot();
+                self.list.push_back(&mut self.meta, slot);
+                self.cursors[number] = slot;
+            }
+        }
+    }
+
+    /// A cursor's number: at most two cursors a peer are open.
+    fn number(&mut self, slot: u32) -> Cursor {
+        if let Some(number) = self.cursors.iter().position(|&slot| slot == NIL) {
+            self.cursors[number] = slot;
+            return Cursor(number);
+        }
+        self.cursors.push(slot);
+        Cursor(self.cursors.len() - 1)
     }
 
     fn cursor_slot(&mut self) -> u32 {

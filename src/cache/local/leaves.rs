@@ -6,7 +6,7 @@ impl Local {
     /// Version of what stands in a slot; the maximum if it has nothing to send.
     #[must_use]
     pub fn version(&self, slot: Slot) -> u64 {
-        self.meta[slot.0 as usize].version
+        self.at(slot).version
     }
 
     /// Calls `visit` with the slot, key hash and value hash of every entry of a digest leaf that

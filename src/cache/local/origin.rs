@@ -69,7 +69,7 @@ impl Local {
     /// Whose the flow in a slot is.
     #[must_use]
     pub fn origin(&self, slot: Slot) -> Origin {
-        self.meta[slot.0 as usize].origin()
+        self.at(slot).origin()
     }
 
     /// What happened to copies, once somebody follows.

@@ -18,7 +18,9 @@ impl Local {
         let end = self.slots().min(from.0.saturating_add(slots));
         let mut swept = 0;
         for slot in from.0..end {
-            let meta = &self.meta[slot as usize];
+            let Some(meta) = self.meta.get(slot as usize) else {
+                continue;
+            };
             let is_unnamed = meta.kind.is_tracked() && meta.round != at.round;
             let is_kept = || !meta.kind.is_expectation() && keeps(&self.flows[slot as usize]);
             if is_unnamed && !is_kept() {

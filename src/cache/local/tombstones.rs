@@ -1,29 +1,47 @@
 //! Ended flows that some peer has not heard of (rules C2, C3, T1 to T3).
 
-use std::collections::VecDeque;
-
 use hashbrown::HashTable;
 
+use super::super::chunks::Chunks;
 use super::super::list::{Kind, Meta};
-use super::{Local, Slot};
+use super::{Local, NIL, Slot};
 use crate::rules::{Rule, holds};
 
-/// Index of the tombstones by key hash, and their order of age.
+/// Tombstones that a step of a peer's leaving looks at: well under a millisecond.
+const LEAVING_STEP: u32 = 1_024;
+
+/// Index of the tombstones by key hash, and the ends of their list by age, which goes through the
+/// `Meta`s.
 #[derive(Debug)]
 pub(super) struct Tombstones {
     by_hash: HashTable<u32>,
-    /// Oldest first, with the version that tells whether the slot still is that tombstone.
-    order: VecDeque<(u32, u64)>,
+    oldest: u32,
+    newest: u32,
+    /// At most one for each peer.
+    leaving: Vec<Leaving>,
     /// How many wait for each peer, by the place of its bit.
     waiting: [u32; 8],
     max: u32,
 }
 
+/// A peer that has left, whose bit goes out of the tombstones step by step.
+#[derive(Clone, Copy, Debug)]
+struct Leaving {
+    peer: u8,
+    /// Last version given when it left: what is younger waits for its next session.
+    until: u64,
+    /// The next tombstone to look at.
+    at: u32,
+}
+
 impl Tombstones {
     pub(super) fn new(max: u32) -> Self {
         Self {
-            by_hash: HashTable::new(),
-            order: VecDeque::new(),
+            // Growing would look at every tombstone at once.
+            by_hash: HashTable::with_capacity(max as usize),
+            oldest: NIL,
+            newest: NIL,
+            leaving: Vec::with_capacity(8),
             waiting: [0; 8],
             max,
         }
@@ -35,8 +53,35 @@ impl Tombstones {
 
     pub(super) fn clear(&mut self) {
         self.by_hash.clear();
-        self.order.clear();
+        (self.oldest, self.newest) = (NIL, NIL);
+        self.leaving.clear();
         self.waiting = [0; 8];
+    }
+
+    fn append(&mut self, meta: &mut Chunks<Meta>, slot: u32) {
+        meta[slot as usize].set_ages(self.newest, NIL);
+        match self.newest {
+            NIL => self.oldest = slot,
+            newest => meta[newest as usize].set_younger(slot),
+        }
+        self.newest = slot;
+    }
+
+    fn unlink(&mut self, meta: &mut Chunks<Meta>, slot: u32) {
+        let (older, younger) = (meta[slot as usize].older(), meta[slot as usize].younger());
+        match older {
+            NIL => self.oldest = younger,
+            older => meta[older as usize].set_younger(younger),
+        }
+        match younger {
+            NIL => self.newest = older,
+            younger => meta[younger as usize].set_older(older),
+        }
+        for leaving in &mut self.leaving {
+            if leaving.at == slot {
+                leaving.at = younger;
+            }
+        }
     }
 
     /// One more or one less waits for each of some peers.
@@ -111,13 +156,7 @@ impl Local {
         self.tombstones
             .by_hash
             .insert_unique(hash, slot, |&slot| meta[slot as usize].tombstone_hash());
-        // What was freed before its turn leaves its place in the order behind.
-        if self.tombstones.order.len() >= 2 * self.tombstones.max as usize {
-            self.tombstones
-                .order
-                .retain(|&(slot, version)| is_tombstone(meta, slot, version));
-        }
-        self.tombstones.order.push_back((slot, self.tail));
+        self.tombstones.append(&mut self.meta, slot);
     }
 
     /// Takes the tombstone of a hash out, if there is one: its flow lives again, or ended again.
@@ -128,6 +167,7 @@ impl Local {
             let (slot, _) = found.remove();
             let mask = meta[slot as usize].mask;
             self.tombstones.count(mask, |waiting| *waiting -= 1);
+            self.tombstones.unlink(&mut self.meta, slot);
             self.list.unlink(&mut self.meta, slot);
             self.release(slot);
         }
@@ -136,7 +176,10 @@ impl Local {
     /// A peer has acknowledged what a slot held when `tail` was the last version: its bit goes,
     /// and with the last bit the tombstone (rule T1).
     pub fn heard(&mut self, slot: Slot, tail: u64, peer: u8) {
-        let meta = &mut self.meta[slot.0 as usize];
+        // Its chunk may be gone.
+        let Some(meta) = self.meta.get_mut(slot.0 as usize) else {
+            return;
+        };
         if meta.kind == Kind::Tombstone && meta.version <= tail {
             let bits = if holds(Rule::T1Every) { peer } else { u8::MAX };
             let heard = meta.mask & bits;
@@ -151,26 +194,42 @@ impl Local {
 
     /// A peer's session has ended: no tombstone waits for it any more (rule T3).
     pub fn nobody_listens(&mut self, peer: u8) {
-        for at in 0..self.tombstones.order.len() {
-            let (slot, version) = self.tombstones.order[at];
-            if is_tombstone(&self.meta, slot, version) {
-                self.heard(Slot(slot), version, peer);
+        self.tombstones.leaving.retain(|held| held.peer != peer);
+        self.tombstones.leaving.push(Leaving {
+            peer,
+            until: self.tail,
+            at: self.tombstones.oldest,
+        });
+        self.let_leave();
+    }
+
+    /// True while a peer's leaving is not over.
+    pub(super) fn has_leaving(&self) -> bool {
+        !self.tombstones.leaving.is_empty()
+    }
+
+    /// Goes on with the peers that have left.
+    pub(super) fn let_leave(&mut self) {
+        for _ in 0..LEAVING_STEP {
+            let Some(&Leaving { peer, until, at }) = self.tombstones.leaving.last() else {
+                return;
+            };
+            let found = self.meta.get(at as usize).filter(|_| at != NIL);
+            let Some(&meta) = found.filter(|meta| meta.version <= until) else {
+                self.tombstones.leaving.pop();
+                continue;
+            };
+            if let Some(leaving) = self.tombstones.leaving.last_mut() {
+                leaving.at = meta.younger();
             }
+            self.heard(Slot(at), until, peer);
         }
     }
 
     fn forget_oldest(&mut self) {
-        while let Some((slot, version)) = self.tombstones.order.pop_front() {
-            if is_tombstone(&self.meta, slot, version) {
-                let hash = self.meta[slot as usize].tombstone_hash();
-                self.unbury(hash);
-                return;
-            }
+        let oldest = self.tombstones.oldest;
+        if oldest != NIL {
+            self.unbury(self.meta[oldest as usize].tombstone_hash());
         }
     }
-}
-
-fn is_tombstone(meta: &[Meta], slot: u32, version: u64) -> bool {
-    let meta = &meta[slot as usize];
-    meta.kind == Kind::Tombstone && meta.version == version
 }

@@ -171,10 +171,29 @@ impl Peer {
         } else {
             at.now + ACK_DELAY
         });
-        let Some(outcome) = received.judged else {
+        if let Some(outcome) = received.judged {
+            self.on_judged(at, outcome);
+        }
+    }
+
+    /// Goes on with what takes several steps: a sweep, and giving memory back.
+    pub(super) fn go_on(&mut self, at: Circumstances) {
+        let Some(replica) = &mut self.replica else {
             return;
         };
-        let flows = replica.digest().flows();
+        replica.free_doomed();
+        let Some(session) = &mut self.session else {
+            return;
+        };
+        if let Some(outcome) = session.receiver.go_on(replica) {
+            session.ack_by(at.now);
+            self.on_judged(at, outcome);
+        }
+    }
+
+    /// A marker was judged.
+    fn on_judged(&mut self, at: Circumstances, outcome: Outcome) {
+        let flows = (self.replica.as_ref()).map_or(0, |replica| replica.digest().flows());
         let is_news = self.verdict != Some(outcome);
         match outcome {
             Outcome::Equal => {
@@ -193,7 +212,7 @@ impl Peer {
             }
             Outcome::Different => {}
         }
-        self.verdict = received.judged;
+        self.verdict = Some(outcome);
     }
 
     fn on_ack(&mut self, at: Circumstances, ack: &Ack, local: &mut Local, counters: &mut Counters) {

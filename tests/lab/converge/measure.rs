@@ -62,8 +62,13 @@ impl Site {
 
     /// Starts the daemon of firewall `index`.
     pub(crate) fn start(&mut self, index: usize) -> Result<()> {
+        self.start_with(index, "")
+    }
+
+    /// The same with further lines of configuration.
+    pub(crate) fn start_with(&mut self, index: usize, more: &str) -> Result<()> {
         let node = self.lab.node(index);
-        let config = ctsyncd_config(node, self.lab.nodes(), Link::Multicast, "");
+        let config = ctsyncd_config(node, self.lab.nodes(), Link::Multicast, more);
         self.daemons[index - 1] = Some(Ctsyncd::start(&self.binary, node, &config)?);
         Ok(())
     }

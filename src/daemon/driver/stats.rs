@@ -1,0 +1,37 @@
+//! What is counted around the engine.
+
+use super::Driver;
+
+impl Driver {
+    /// What the threads around the engine have counted.
+    pub(super) fn edge_stats(&self) -> Vec<(String, u64)> {
+        use std::sync::atomic::Ordering::Relaxed;
+        let reader = self.parts.reader.counters();
+        let requests = self.parts.requests.counters();
+        let mut stats: Vec<(String, u64)> = [
+            ("reader.events", reader.events.load(Relaxed)),
+            ("reader.overruns", reader.overruns.load(Relaxed)),
+            ("reader.truncated", reader.truncated.load(Relaxed)),
+            ("reader.foreign", reader.foreign.load(Relaxed)),
+            ("reader.engine_waits", reader.engine_waits.load(Relaxed)),
+            (
+                "requests.dumps_incomplete",
+                requests.dumps_incomplete.load(Relaxed),
+            ),
+            (
+                "requests.batches_incomplete",
+                requests.batches_incomplete.load(Relaxed),
+            ),
+        ]
+        .map(|(name, count)| (name.to_owned(), count))
+        .into();
+        stats.extend(self.steps.stats());
+        for (reason, count) in reader.undecodable.by_reason() {
+            stats.push((format!("reader.undecodable.{reason}"), count));
+        }
+        for (reason, count) in requests.undecodable.by_reason() {
+            stats.push((format!("requests.undecodable.{reason}"), count));
+        }
+        stats
+    }
+}
