@@ -1,6 +1,7 @@
 //! What is measured: groups of rows that come from the same run, in the order of the table.
 
 mod cpu;
+pub(crate) mod staleness;
 
 use super::report::Row;
 use super::{Bench, Result};
@@ -42,4 +43,4 @@ impl Group {
 }
 
 /// All of them.
-pub(crate) const ALL: &[Group] = &[cpu::GROUP];
+pub(crate) const ALL: &[Group] = &[cpu::GROUP, staleness::GROUP];
