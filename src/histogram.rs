@@ -83,6 +83,26 @@ impl Histogram {
         bound.map_or(self.max(), |bound| bound.min(self.max()))
     }
 
+    /// In numbers under the names of `stats`: `count`, `sum_us`, `p50_us`, `p99_us`, `max_us`, and
+    /// `le_ns.N` for every bound of a whole power of two up to `bound_max`.
+    pub fn stats(&self, bound_max: Duration) -> impl Iterator<Item = (String, u64)> {
+        let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        let whole = [
+            ("count", self.count()),
+            ("sum_us", micros(self.sum())),
+            ("p50_us", micros(self.quantile(0.5))),
+            ("p99_us", micros(self.quantile(0.99))),
+            ("max_us", micros(self.max())),
+        ]
+        .map(|(name, value)| (name.to_owned(), value));
+        let shown = self.buckets().filter_map(move |(bound, below)| {
+            let bound = bound.filter(|&bound| bound <= bound_max)?.as_nanos();
+            let is_whole_power = bound.is_power_of_two();
+            is_whole_power.then(|| (format!("le_ns.{bound}"), below))
+        });
+        whole.into_iter().chain(shown)
+    }
+
     /// The buckets in order: upper bound (of the last one none), and how many were recorded up to it.
     pub fn buckets(&self) -> impl Iterator<Item = (Option<Duration>, u64)> {
         let mut below = 0;

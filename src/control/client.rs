@@ -171,7 +171,9 @@ impl Client {
 
 fn patience_for(request: &Request) -> Duration {
     match request {
-        Request::Status | Request::Stats | Request::History => LOOK_PATIENCE,
+        Request::Status | Request::Stats | Request::History | Request::Lookup { .. } => {
+            LOOK_PATIENCE
+        }
         // The daemon ends it in time, and a little later that is a hang.
         Request::Switchover { timeout_ms } => {
             WORK_PATIENCE.max(Duration::from_millis(*timeout_ms).saturating_add(LOOK_PATIENCE))

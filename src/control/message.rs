@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::lookup::FlowQuery;
+
 /// A request.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "kebab-case", deny_unknown_fields)]
@@ -56,6 +58,12 @@ pub enum Request {
     Resync {
         /// Which.
         what: ResyncWhat,
+    },
+    /// Look one flow up, in the local cache and in the replica of each peer: one hash lookup for
+    /// each, so it may be asked often. Yields a `lookup::Lookup`.
+    Lookup {
+        /// Which.
+        flow: FlowQuery,
     },
     /// List flows: a `Response::Line` for each. Yields null.
     Dump {

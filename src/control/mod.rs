@@ -3,6 +3,7 @@
 //! [`server`] is the daemon's end, [`client`] the command line's; [`message`] is what they say.
 
 pub mod client;
+pub mod lookup;
 pub mod message;
 pub mod server;
 

@@ -10,8 +10,10 @@ use tokio::sync::mpsc;
 use super::fifo::FifoCounters;
 use super::history::History;
 use super::orders::{Answer, Asker};
+use crate::control::lookup::{LocalEntry, Lookup, ReplicaEntry};
 use crate::control::message::{DumpFormat, DumpTable, FlushWhat, Request, Response, ResyncWhat};
 use crate::control::server::Call;
+use crate::engine::lookup::{Entry, Found};
 use crate::engine::{Command, FlowsFrom, InstanceState, JobResult, Reply, Via};
 use crate::flow::text::{ExpectationJson, FlowJson, write_expectation, write_line};
 use crate::flow::{Expectation, Flow, Rare};
@@ -72,6 +74,13 @@ async fn carry_out(desk: &Desk, request: Request) -> Result<Value, String> {
             }
             _ => Err(UNEXPECTED.into()),
         },
+        Request::Lookup { flow } => {
+            let key = flow.key().map_err(|error| error.to_string())?;
+            match ask(asker, Command::Lookup(key)).await? {
+                Reply::Found(found) => to_value(&lookup(&found)),
+                _ => Err(UNEXPECTED.into()),
+            }
+        }
         Request::Commit { from } => match run(asker, Command::Commit { from }).await? {
             JobResult::Committed(status) => to_value(&status),
             _ => Err(UNEXPECTED.into()),
@@ -249,6 +258,24 @@ async fn dump(
         next = following;
     }
     Ok(Value::Null)
+}
+
+/// What was found, for the client.
+fn lookup(found: &Found) -> Lookup {
+    let json =
+        |entry: &Entry| Box::new(FlowJson::new(&entry.flow, &entry.rare, entry.timeout_left));
+    Lookup {
+        local: found.local.as_ref().map(|local| LocalEntry {
+            replicates: local.replicates,
+            flow: json(&local.entry),
+        }),
+        replicas: (found.replicas.iter())
+            .map(|replica| ReplicaEntry {
+                peer: replica.peer.as_str().to_owned(),
+                flow: replica.entry.as_ref().map(json),
+            })
+            .collect(),
+    }
 }
 
 fn line(format: DumpFormat, flow: &Flow, rare: &Rare, left: u32) -> Result<String, String> {

@@ -38,25 +38,8 @@ impl Steps {
 
     /// By the names of `stats`.
     pub(super) fn stats(&self) -> impl Iterator<Item = (String, u64)> {
-        let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-        let whole = [
-            ("count", self.lengths.count()),
-            ("sum_us", micros(self.lengths.sum())),
-            ("p50_us", micros(self.lengths.quantile(0.5))),
-            ("p99_us", micros(self.lengths.quantile(0.99))),
-            ("max_us", micros(self.lengths.max())),
-            ("over_5_ms", self.stalls),
-        ];
-        let bounds = self.lengths.buckets();
-        let shown = bounds.filter_map(|(bound, below)| {
-            let bound = bound.filter(|&bound| bound <= SHOWN_MAX)?;
-            let is_whole_power = bound.as_nanos().is_power_of_two();
-            is_whole_power.then(|| (format!("le_ns.{}", bound.as_nanos()), below))
-        });
-        let whole = whole.map(|(name, value)| (name.to_owned(), value));
-        whole
-            .into_iter()
-            .chain(shown)
+        let stalls = ("over_5_ms".to_owned(), self.stalls);
+        (self.lengths.stats(SHOWN_MAX).chain([stalls]))
             .map(|(name, value)| (format!("engine.step.{name}"), value))
     }
 }

@@ -3,11 +3,12 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::lookup::Found;
 use super::notice::JobId;
 use super::role::Instance;
 use super::status::Status;
 use crate::cache::Secs;
-use crate::flow::{Expectation, Flow, Rare};
+use crate::flow::{Expectation, Flow, FlowKey, Rare};
 
 /// A question or an order.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -56,6 +57,8 @@ pub enum Command {
     ResyncKernel,
     /// Send the whole table to all peers. `Reply::Started`.
     ResyncPeers,
+    /// Look a flow up in every table. `Reply::Found`.
+    Lookup(FlowKey),
     /// Some flows and expectations of a table. `Reply::Flows`.
     Flows {
         /// Which table, and from where on.
@@ -153,6 +156,8 @@ pub enum Reply {
     Started(JobId),
     /// It was refused, and why.
     Refused(String),
+    /// What is known of a flow.
+    Found(Box<Found>),
     /// Part of a table.
     Flows {
         /// Flows with their rare attributes and what is left of their timeout.

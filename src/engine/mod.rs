@@ -32,6 +32,7 @@ mod hot;
 mod jobs;
 mod keep;
 mod look;
+pub mod lookup;
 mod mirror;
 mod naming;
 mod needs;

@@ -16,6 +16,8 @@ use crate::wire::Outcome;
 const STATUS_VERSION: u32 = 1;
 /// Proofs come every second; one older than this says that they fail to come.
 const PROOF_AGE_MAX: Duration = Duration::from_secs(5);
+/// Buckets of lag that are shown end at every power of two of nanoseconds up to this: 1.07 s.
+const LAG_SHOWN_MAX: Duration = Duration::from_nanos(1 << 30);
 
 impl Engine {
     /// One look at the node.
@@ -160,6 +162,11 @@ impl Engine {
             ] {
                 stats.push((format!("peer.{}.{counter}", name.as_str()), count));
             }
+            let lag = peer.ack_lag().into_iter();
+            stats.extend(
+                lag.flat_map(|lag| lag.stats(LAG_SHOWN_MAX))
+                    .map(|(part, count)| (format!("peer.{}.ack_lag.{part}", name.as_str()), count)),
+            );
         }
         stats
     }

@@ -908,3 +908,39 @@ fn the_tables_are_told_in_pieces() {
     }
     assert_eq!(seen, [1, 2, 3]);
 }
+
+#[test]
+fn a_lookup_tells_which_tables_have_a_flow_and_how_it_is_there() {
+    let mut world = World::holding(&[flow(1)]);
+    let marked = Flow { mark: 7, ..flow(4) };
+    world.tell(0, &[told(EventKind::New, marked)]);
+    let mut look = |world: &mut World, flow: Flow| {
+        let (now, command) = (world.now, Command::Lookup(flow.key()));
+        match world.nodes[0].engine.handle_command(now, command) {
+            Reply::Found(found) => *found,
+            reply => panic!("{reply:?}"),
+        }
+    };
+    let theirs = look(&mut world, flow(1));
+    assert_eq!(theirs.local, None);
+    let [replica] = &theirs.replicas[..] else {
+        panic!("{theirs:?}");
+    };
+    assert_eq!(replica.peer.as_str(), "fw2");
+    assert_eq!(
+        replica.entry.as_ref().map(|it| it.flow.orig),
+        Some(flow(1).orig)
+    );
+    let ours = look(&mut world, flow(4));
+    let local = ours.local.expect("it was told");
+    assert!(local.replicates);
+    assert_eq!((local.entry.flow.mark, local.entry.timeout_left), (7, 120));
+    assert_eq!(ours.replicas[0].entry, None, "the peer does not track it");
+
+    world.tell(0, &[told(EventKind::Destroy, marked)]);
+    assert_eq!(
+        look(&mut world, flow(4)).local,
+        None,
+        "a tombstone is no flow"
+    );
+}

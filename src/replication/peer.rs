@@ -14,6 +14,7 @@ use crate::rules::{Rule, holds};
 use crate::wire::{Claims, Epoch, Name, Outcome, Versions};
 
 mod damage;
+mod lag;
 mod meet;
 mod notice;
 mod paths;
@@ -247,19 +248,6 @@ impl Peer {
     #[must_use]
     pub fn refused_flows(&self) -> u64 {
         self.refused_flows
-    }
-
-    /// Age of the oldest change that it has not acknowledged.
-    #[must_use]
-    pub fn lag(&self, now: Instant) -> Duration {
-        self.sender()
-            .map_or(Duration::ZERO, |sender| sender.lag(now))
-    }
-
-    /// Most changes that it has not acknowledged.
-    #[must_use]
-    pub fn lag_records(&self, local: &Local) -> u64 {
-        self.sender().map_or(0, |sender| sender.lag_records(local))
     }
 
     /// Attempts to repair its replica of ours since that was last equal.

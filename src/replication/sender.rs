@@ -9,13 +9,16 @@ use super::reconcile::ReconcileCounters;
 use super::ring::{Fate, Ring};
 use crate::cache::local::Cursor;
 use crate::cache::{Local, Slot};
+use crate::histogram::Histogram;
 use crate::rules::{Rule, holds};
 use crate::wire::Ack;
 
 mod fill;
+mod marks;
 mod repair;
 
 pub(super) use fill::Circumstances;
+use marks::Marks;
 use repair::Repair;
 pub(super) use repair::Repaired;
 
@@ -50,6 +53,7 @@ pub(super) struct Sender {
     turn: u8,
     repair: Repair,
     scratch: Vec<Slot>,
+    marks: Marks,
     /// What it has done so far.
     pub(super) counters: SenderCounters,
 }
@@ -122,6 +126,7 @@ impl Sender {
             turn: 0,
             repair: Repair::default(),
             scratch: Vec::new(),
+            marks: Marks::new(),
             counters: SenderCounters::default(),
         };
         if have == 0 {
@@ -199,6 +204,11 @@ impl Sender {
         })
     }
 
+    /// How long changes took from the engine until the peer acknowledged them.
+    pub(super) fn ack_lag(&self) -> &Histogram {
+        self.marks.took()
+    }
+
     /// When there will be something to do without any input.
     pub(super) fn wake_at(&self) -> impl Iterator<Item = Instant> {
         [
@@ -212,6 +222,7 @@ impl Sender {
     /// Notes that the table has changed.
     pub(super) fn on_change(&mut self, now: Instant) {
         self.behind_since.get_or_insert(now);
+        self.marks.on_change(now);
     }
 
     /// What the peer has (rules A3, A4, T1). False: it cannot have that.
@@ -247,6 +258,10 @@ impl Sender {
                 self.halved_at = Some(now);
             }
         }
+        if lost > 0 {
+            self.marks.on_loss();
+        }
+        self.marks.on_floor(self.ring.floor(), now);
         if lost_marker {
             self.marker.due = now;
         }

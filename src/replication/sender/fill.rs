@@ -40,6 +40,7 @@ impl Sender {
         at: Circumstances,
         out: &mut Vec<u8>,
     ) -> Option<Header> {
+        self.marks.put(local.tail());
         let is_full = self.ring.span() >= self.window && holds(Rule::E6);
         if is_full || self.ring.open() >= self.in_use {
             return None;
@@ -112,6 +113,9 @@ impl Sender {
             out.truncate(start);
         }
         self.scratch = slots;
+        if self.repairs.is_empty() {
+            self.marks.on_sent(self.live_version, self.ring.next());
+        }
         has_content.then_some(header)
     }
 

@@ -22,6 +22,7 @@ mod load;
 mod machine;
 mod meter;
 mod pair;
+mod plot;
 mod report;
 mod rows;
 
@@ -154,6 +155,7 @@ fn main() -> ExitCode {
     let machine = Machine::look(&arguments.binary);
     print(&machine.words());
     let json = arguments.json.clone();
+    let svg = arguments.svg.clone();
     let mut bench = Bench {
         arguments,
         report: Report::default(),
@@ -163,7 +165,10 @@ fn main() -> ExitCode {
     // Also what was measured before a Ctrl-C.
     bench.report.print();
     let written = json.map_or(Ok(()), |path| bench.report.write_json(&path, &machine));
-    match result.and(written) {
+    let drawn = svg.map_or(Ok(()), |folder| {
+        rows::staleness::draw(&bench.report, &folder)
+    });
+    match result.and(written).and(drawn) {
         Ok(()) if bench.report.has_failures() => ExitCode::FAILURE,
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if wait::is_cancelled() => {

@@ -65,6 +65,22 @@ impl Pair {
         Self::start_on(lab()?, who, binary, more)
     }
 
+    /// Starts daemons whose standby writes what it hears into its kernel at once: ctsyncd's hot standby,
+    /// conntrackd without its external cache.
+    pub(crate) fn start_hot(who: Who, binary: &Path) -> Result<Self> {
+        let lab = lab()?;
+        if who == Who::Ctsyncd {
+            let pair = Self::start_on(lab, who, binary, "[standby]\nmode = \"hot\"")?;
+            // Copies are kept of what an active has.
+            let sender = pair.ctsyncd(SENDER).context("it was just started")?;
+            sender.ask(&["promote"])?;
+            return Ok(pair);
+        }
+        let start = |node| Conntrackd::start_with(node, true, "DisableExternalCache On");
+        let daemons = Daemons::Conntrackd([start(lab.node(SENDER))?, start(lab.node(RECEIVER))?]);
+        Ok(Self { daemons, lab })
+    }
+
     /// The same on a laboratory that is there.
     pub(crate) fn start_on(lab: Lab, who: Who, binary: &Path, more: &str) -> Result<Self> {
         let [one, two] = [SENDER, RECEIVER].map(|index| lab.node(index));

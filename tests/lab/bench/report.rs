@@ -404,6 +404,16 @@ impl Report {
         text
     }
 
+    /// The median of the rounds of one figure, if it was measured.
+    pub(crate) fn value(&self, row: &Row, load: &str, who: Who) -> Option<f64> {
+        let of = |entry: &&Entry| entry.row == row.name && entry.load == load && entry.who == who;
+        median(
+            (self.entries.iter().filter(of))
+                .map(|it| it.value)
+                .collect(),
+        )
+    }
+
     /// True if something could not be measured.
     pub(crate) fn has_failures(&self) -> bool {
         !self.failures.is_empty()

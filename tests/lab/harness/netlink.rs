@@ -195,6 +195,36 @@ impl Writer {
         (self.errors, self.example)
     }
 
+    /// Asks for one entry; yields whether it is there. `request` is one message that wants an answer.
+    pub(crate) fn finds(&mut self, request: &[u8]) -> Result<bool> {
+        self.socket.send_to(request, &SocketAddr::new(0, 0), 0)?;
+        let mut is_there = false;
+        loop {
+            self.buffer.clear();
+            self.socket.recv(&mut self.buffer, 0)?;
+            let mut rest = &self.buffer[..];
+            while rest.len() >= HEADERS {
+                let length = usize::try_from(u32::from_ne_bytes(first(rest)?))?;
+                ensure!(
+                    (HEADERS..=rest.len()).contains(&length),
+                    "an answer that is whole"
+                );
+                // The end of the answer: `ENOENT` where there was no entry.
+                if u16::from_ne_bytes(first(&rest[4..])?) == NLMSG_ERROR {
+                    let error = i32::from_ne_bytes(first(&rest[16..])?);
+                    ensure!(
+                        error == 0 || -error == libc::ENOENT,
+                        "the kernel refused a look: {}",
+                        std::io::Error::from_raw_os_error(-error)
+                    );
+                    return Ok(is_there);
+                }
+                is_there = true;
+                rest = &rest[length.next_multiple_of(4).min(rest.len())..];
+            }
+        }
+    }
+
     /// Sends messages whose last asks for an answer, and waits for that.
     pub(crate) fn send(&mut self, batch: &[u8]) -> Result<()> {
         self.socket.send_to(batch, &SocketAddr::new(0, 0), 0)?;

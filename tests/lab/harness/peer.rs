@@ -45,7 +45,12 @@ pub(crate) struct CacheCounts {
 impl Conntrackd {
     /// Starts conntrackd on a node and waits until it answers.
     pub(crate) fn start(node: &Node, everything: bool) -> Result<Self> {
-        let config = config(node, everything);
+        Self::start_with(node, everything, "")
+    }
+
+    /// The same with further lines in the section of its mode.
+    pub(crate) fn start_with(node: &Node, everything: bool, mode: &str) -> Result<Self> {
+        let config = config(node, everything, mode);
         let path = node.write("conntrackd.conf", &config)?;
         node.install_script("failover", FAILOVER)?;
         let mut command = node.command("conntrackd");
@@ -90,7 +95,7 @@ pub(crate) fn counts(node: &Node) -> Result<CacheCounts> {
     })
 }
 
-fn config(node: &Node, everything: bool) -> String {
+fn config(node: &Node, everything: bool, mode: &str) -> String {
     let filter = if everything {
         ""
     } else {
@@ -111,6 +116,7 @@ fn config(node: &Node, everything: bool) -> String {
     Mode FTFW {{
         ResendQueueSize 131072
         ACKWindowSize 300
+        {mode}
     }}
     Multicast {{
         IPv4_address 225.0.0.50

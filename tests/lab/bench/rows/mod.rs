@@ -6,6 +6,7 @@ mod idle;
 mod memory;
 mod packets;
 mod rate;
+pub(crate) mod staleness;
 mod tax;
 mod wire;
 
@@ -56,5 +57,6 @@ pub(crate) const ALL: &[Group] = &[
     memory::GROUP,
     idle::GROUP,
     packets::GROUP,
+    staleness::GROUP,
     tax::GROUP,
 ];
