@@ -13,6 +13,8 @@
 #   make bench-growth          cost of an event, stalls and memory from 1,000 to 2,000,000 flows
 #   make bench-failover        who lives through a failover and how long it stalls, ours beside conntrackd's
 #   make bench-failover FLOWS="1000 200000" PEERS="conntrackd cold" BENCH="--ruleset plain"
+#   make bench-micro           times of the pieces of the data path (no root); FILTER=decode for some
+#   make bench-instructions    instructions of the same, compared with benches/instructions.txt
 #   make fuzz                  a minute on every parser of foreign bytes, from the corpus that tests replay
 #   make fuzz TARGETS=wire SECONDS=3600
 
@@ -82,6 +84,16 @@ bench-failover: deps
 	$(SUDO) target/release/examples/failover_bench --binary target/release/ctsyncd \
 		--flows $(subst $(space),$(comma),$(strip $(FLOWS))) \
 		--peers $(subst $(space),$(comma),$(strip $(PEERS))) $(BENCH)
+
+# No root, and nothing but cargo. FILTER is a part of a row's name.
+.PHONY: bench-micro
+bench-micro:
+	$(CARGO) bench --locked --bench data_path -- $(FILTER)
+
+# Needs valgrind. BLESS=1 writes benches/instructions.txt anew.
+.PHONY: bench-instructions
+bench-instructions:
+	CARGO="$(CARGO)" scripts/bench-instructions
 
 # What is found stays in fuzz/corpus/ and what breaks something in fuzz/artifacts/; CONTRIBUTING.md
 # says how it gets into the corpus of the tests. No sanitizer: they want nightly, and the code that
