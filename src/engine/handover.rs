@@ -85,7 +85,7 @@ struct Running {
     until: Instant,
     /// When to look again, if nothing happens before.
     look_at: Instant,
-    /// What we claimed, and our term.
+    /// What we claimed, and the latest term that any active node had.
     claims: Claims,
     term: u64,
     drained_at: Option<Instant>,
@@ -132,13 +132,17 @@ impl Engine {
             return Reply::Refused(why);
         }
         let job = self.jobs.new_id();
+        // A peer that shares the work is active already, perhaps in a later term than ours.
+        let told = self.peers().iter().filter_map(Peer::told);
+        let active = told.filter(|told| told.role != 0).map(|told| told.term);
+        let term = active.fold(self.term, u64::max);
         self.handover.running = Some(Running {
             job,
             began: now,
             until: now + timeout,
             look_at: now,
             claims: self.claims(),
-            term: self.term,
+            term,
             drained_at: None,
             released_at: None,
             demoted_at: None,

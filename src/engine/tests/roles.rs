@@ -479,6 +479,18 @@ fn a_switchover_where_nobody_preempts_lets_go_after_a_second() {
 }
 
 #[test]
+fn a_peer_that_shares_the_work_has_not_taken_over_until_it_claims_ours() {
+    // The peer was promoted last, for its own instance: its term is the higher one.
+    let mut world = two_actives(ONE, ("INSTANCE", "two"));
+    world.run(5 * SECOND);
+    let now = world.now;
+    let timeout = 30 * SECOND;
+    world.nodes[0].started(now, Command::Switchover { timeout });
+    world.run(1500 * MILLI);
+    assert_eq!(world.standings()[0], Standing::LetGo, "nobody preempts");
+}
+
+#[test]
 fn a_switchover_that_nobody_answers_puts_the_priority_back() {
     let mut world = World::ready_for_switchover();
     let job = world.switch_over(30);
