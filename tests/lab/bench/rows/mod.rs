@@ -1,5 +1,6 @@
 //! What is measured: groups of rows that come from the same run, in the order of the table.
 
+mod commit;
 mod cpu;
 
 use super::report::Row;
@@ -42,4 +43,4 @@ impl Group {
 }
 
 /// All of them.
-pub(crate) const ALL: &[Group] = &[cpu::GROUP];
+pub(crate) const ALL: &[Group] = &[cpu::GROUP, commit::GROUP];
