@@ -8,7 +8,7 @@
 #   make sim SEEDS=0..10000    random lives of simulated clusters; a seed that fails is named
 #   make bench                 every figure that matters, conntrackd's and ours, in one table
 #   make bench ROWS="sender receiver" ROUNDS=1 FLOWS=20000 BENCH="--json bench.json"
-#   make bench-commit          commit of 200,000 flows, ours beside conntrackd's
+#   make bench-commit          the same, of the rows about the commit alone
 #   make bench-converge        what becoming equal again costs after a fault
 #   make bench-growth          cost of an event, stalls and memory from 1,000 to 2,000,000 flows
 #   make bench-failover        who lives through a failover and how long it stalls, ours beside conntrackd's
@@ -61,9 +61,8 @@ bench: deps
 		$(if $(strip $(ROWS)),--rows $(subst $(space),$(comma),$(strip $(ROWS)))) $(BENCH)
 
 .PHONY: bench-commit
-bench-commit: deps
-	$(CARGO) build --release --locked --bin ctsyncd --example commit_bench
-	$(SUDO) target/release/examples/commit_bench --binary target/release/ctsyncd
+bench-commit:
+	$(MAKE) bench ROWS=commits
 
 .PHONY: bench-converge
 bench-converge: deps

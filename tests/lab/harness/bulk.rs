@@ -51,11 +51,16 @@ pub(crate) fn flow(network: u8, number: u32) -> Flow {
 
 /// Creates `count` established, translated TCP flows in a namespace.
 pub(crate) fn create(namespace: &Namespace, network: u8, count: u32) -> Result<()> {
+    send(namespace, creates(network, count))
+}
+
+/// The messages that create `count` flows, in batches that each ask for one answer.
+pub(crate) fn creates(network: u8, count: u32) -> Vec<Vec<u8>> {
     let how = Create {
         timeout_secs: TIMEOUT_SECS,
         helper: Helper::Restore,
     };
-    let batches = batches(count, |out, number, ack| {
+    batches(count, |out, number, ack| {
         encode::create(
             out,
             number,
@@ -64,8 +69,7 @@ pub(crate) fn create(namespace: &Namespace, network: u8, count: u32) -> Result<(
             &Rare::default(),
             how,
         );
-    });
-    send(namespace, batches)
+    })
 }
 
 /// Deletes the flows `from..to` that [`create`] made.
@@ -96,7 +100,8 @@ fn batches(count: u32, mut fill: impl FnMut(&mut Vec<u8>, u32, Ack)) -> Vec<Vec<
         .collect()
 }
 
-fn send(namespace: &Namespace, batches: Vec<Vec<u8>>) -> Result<()> {
+/// Sends batches to the kernel of a namespace, one after the other; none may be refused.
+pub(crate) fn send(namespace: &Namespace, batches: Vec<Vec<u8>>) -> Result<()> {
     let (errors, example) = namespace.with(move || netlink::write(&batches))?;
     ensure!(
         errors == 0,

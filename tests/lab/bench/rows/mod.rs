@@ -1,5 +1,6 @@
 //! What is measured: groups of rows that come from the same run, in the order of the table.
 
+mod commit;
 mod cpu;
 mod gather;
 mod idle;
@@ -56,6 +57,7 @@ pub(crate) const ALL: &[Group] = &[
     wire::GROUP,
     memory::GROUP,
     idle::GROUP,
+    commit::GROUP,
     packets::GROUP,
     staleness::GROUP,
     tax::GROUP,
