@@ -92,7 +92,7 @@ impl Aim {
                 match (cells.ctsyncd_is_least, cells.conntrackd_is_least) {
                     // Ours may be higher, or theirs.
                     (true, _) if !is_met => None,
-                    (false, true) if is_met => None,
+                    (_, true) if is_met => None,
                     _ => Some(is_met),
                 }
             }),
@@ -601,6 +601,7 @@ mod tests {
         assert_eq!(verdict(110.0, false, true), None, "ours may be more");
         assert_eq!(verdict(90.0, true, false), None, "theirs may be more");
         assert_eq!(verdict(110.0, true, false), Some(false));
+        assert_eq!(verdict(90.0, true, true), None, "either may be more");
     }
 
     #[test]
