@@ -8,6 +8,7 @@ mod memory;
 mod packets;
 mod rate;
 pub(crate) mod staleness;
+mod sync;
 mod tax;
 mod wire;
 
@@ -58,6 +59,7 @@ pub(crate) const ALL: &[Group] = &[
     memory::GROUP,
     idle::GROUP,
     commit::GROUP,
+    sync::GROUP,
     packets::GROUP,
     staleness::GROUP,
     tax::GROUP,
