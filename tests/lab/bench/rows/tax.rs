@@ -118,8 +118,8 @@ impl Listener {
         Self::Nobody,
         Self::Bare,
         Self::Pair(Who::Ctsyncd),
-        Self::Pair(Who::Conntrackd),
         Self::Masked,
+        Self::Pair(Who::Conntrackd),
     ];
 }
 
