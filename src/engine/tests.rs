@@ -914,7 +914,7 @@ fn a_lookup_tells_which_tables_have_a_flow_and_how_it_is_there() {
     let mut world = World::holding(&[flow(1)]);
     let marked = Flow { mark: 7, ..flow(4) };
     world.tell(0, &[told(EventKind::New, marked)]);
-    let mut look = |world: &mut World, flow: Flow| {
+    let look = |world: &mut World, flow: Flow| {
         let (now, command) = (world.now, Command::Lookup(flow.key()));
         match world.nodes[0].engine.handle_command(now, command) {
             Reply::Found(found) => *found,
