@@ -43,6 +43,11 @@ impl Index {
         self.heads.fill(0);
     }
 
+    /// The slot at which the chain of a hash begins; `NIL` for none.
+    pub(crate) fn first(&self, hash: u64) -> u32 {
+        !self.heads[self.bucket(hash)]
+    }
+
     /// The first slot with a hash for which `is_it` says yes.
     pub(crate) fn find<M: Chained>(
         &self,

@@ -12,7 +12,7 @@ use super::departed::Departed;
 use super::hot::Writes;
 use super::notice::Notice;
 use super::reads::Reads;
-use crate::cache::local::{Applied, Circumstances, Origin};
+use crate::cache::local::{AHEAD, Applied, Circumstances, Origin};
 use crate::cache::{Local, Secs, Slot};
 use crate::flow::filter::{LocalAddresses, Policy};
 use crate::flow::{EventKind, FlowEvent};
@@ -201,7 +201,11 @@ impl Mirror {
     ) -> bool {
         self.departed.tick(now);
         let mut has_changed = false;
-        for event in events {
+        for (number, event) in events.iter().enumerate() {
+            if number.is_multiple_of(AHEAD) {
+                let ahead = events.len().min(number + AHEAD);
+                self.local.warm(&events[number..ahead]);
+            }
             self.counters.events += 1;
             let mut at = self.circumstances(secs, listeners);
             if event.port_id != 0 && event.port_id == self.own_port_id {

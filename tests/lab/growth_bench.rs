@@ -11,6 +11,7 @@
 
 #[path = "harness/mod.rs"]
 mod harness;
+#[allow(dead_code, reason = "shared with a bench that uses the rest of it")]
 #[path = "converge/measure.rs"]
 mod measure;
 

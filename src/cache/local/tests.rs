@@ -146,6 +146,53 @@ fn a_session_that_ends_frees_its_tombstones() {
 }
 
 #[test]
+fn a_peer_leaves_in_steps_and_takes_nothing_of_its_next_session_along() {
+    let many = 3_000;
+    let mut local = Local::new(KEY, 10, many);
+    let bury = |local: &mut Local, number, listeners| {
+        local.apply(&event(EventKind::New, number, 0), AT, all);
+        let at = Circumstances { listeners, ..AT };
+        local.apply(&event(EventKind::Destroy, number, 0), at, all);
+    };
+    for number in 0..many as u16 {
+        bury(
+            &mut local,
+            number,
+            if number % 2 == 0 { 0b11 } else { 0b01 },
+        );
+    }
+    local.nobody_listens(0b01);
+    assert!(local.has_more() && local.tombstones() > many / 2);
+    // One that is looked at next goes by itself, and another one is of the next session.
+    local.apply(&event(EventKind::New, 1_025, 0), AT, all);
+    bury(&mut local, 3_001, 0b01);
+    while local.has_more() {
+        local.go_on();
+    }
+    assert_eq!(local.tombstones(), many / 2 + 1);
+    local.nobody_listens(0b10);
+    while local.has_more() {
+        local.go_on();
+    }
+    assert_eq!(local.tombstones(), 1);
+}
+
+#[test]
+fn cursors_outlive_a_flush() {
+    let mut local = Local::new(KEY, 10, 10);
+    local.apply(&event(EventKind::New, 1, 0), AT, all);
+    let cursor = local.open_at_start();
+    local.clear();
+    assert!(local.has_more(), "memory is freed in steps");
+    local.go_on();
+    assert!(!local.has_more());
+    assert_eq!(local.peek(&cursor), None);
+    local.apply(&event(EventKind::New, 2, 0), AT, all);
+    assert_eq!(walk(&mut local, &cursor), [(hash(2), Some(0))]);
+    local.close(cursor);
+}
+
+#[test]
 fn over_the_cap_the_oldest_tombstone_goes() {
     let mut local = Local::new(KEY, 10, 2);
     let cursor = local.open_at_start();

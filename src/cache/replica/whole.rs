@@ -22,7 +22,7 @@ impl Replica {
 
     /// Hashes the table anew with another key; does nothing if it is the same.
     ///
-    /// Walks the whole table at once, some 0.2 s for a million flows, when a peer comes back with
+    /// Walks the whole table at once, for longer than any other step of the engine, when a peer comes back with
     /// another key: only where the links are not sealed, for the key is made from the cluster's.
     pub fn rehash(&mut self, key: HashKey) {
         if key == self.key {
@@ -47,7 +47,7 @@ impl Replica {
         self.meta.has_doomed()
     }
 
-    /// Frees some of it: all at once would take 10 ms for a million flows.
+    /// Frees some of it: that of a million flows is 150 MB.
     pub fn free_doomed(&mut self) {
         self.flows.free_doomed();
         self.meta.free_doomed();

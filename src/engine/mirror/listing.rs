@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use super::{Listing, Mirror, SWEEP_SLOTS};
-use crate::cache::local::Origin;
+use crate::cache::local::{AHEAD, Origin};
 use crate::cache::{Secs, Slot};
 use crate::engine::notice::Notice;
 use crate::flow::{Flow, FlowEvent};
@@ -46,7 +46,11 @@ impl Mirror {
     ) -> bool {
         let mut has_changed = false;
         if self.listing_runs() {
-            for event in flows {
+            for (number, event) in flows.iter().enumerate() {
+                if number.is_multiple_of(AHEAD) {
+                    let ahead = flows.len().min(number + AHEAD);
+                    self.local.warm(&flows[number..ahead]);
+                }
                 let hash = self.local.hash_key().of_key(&event.flow.key());
                 if self.gone.find(hash, |&gone| gone == hash).is_some() {
                     continue;

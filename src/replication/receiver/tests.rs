@@ -268,6 +268,24 @@ fn a_full_pass_sweeps_what_it_did_not_send_and_sweeps_once() {
 }
 
 #[test]
+fn a_long_sweep_goes_in_steps_and_the_marker_waits_for_its_end() {
+    let mut standby = Standby::with_room_for(20_000);
+    let flows: Vec<_> = (0..10_000).map(|number| What::Flow(number, 10)).collect();
+    standby.take(1, 1, &flows);
+    standby.take(2, 1, &[What::Flow(1, 10)]);
+    let mut after = Standby::new();
+    after.take(1, 1, &[What::Flow(1, 10)]);
+    let told = after.truth(Some(2));
+    assert_eq!(standby.take(3, 1, &[told]).judged, None);
+    assert!(standby.receiver.is_sweeping());
+    assert_eq!(standby.receiver.go_on(&mut standby.replica), None);
+    let judged = standby.receiver.go_on(&mut standby.replica);
+    assert_eq!(judged, Some(Outcome::Equal));
+    assert!(!standby.receiver.is_sweeping());
+    assert_eq!(standby.verdict(), Some((3, Outcome::Equal)));
+}
+
+#[test]
 fn a_marker_that_is_not_judged_sweeps_nothing() {
     let mut standby = Standby::new();
     standby.take(1, 1, &[What::Flow(1, 10)]);
