@@ -51,8 +51,6 @@ pub(crate) enum Step {
     Establish(u32),
     /// It is born established.
     CreateEstablished(u32),
-    /// Its mark becomes the second number.
-    Mark(u32, u32),
     /// It ends.
     Delete(u32),
 }
@@ -199,13 +197,6 @@ fn encode(out: &mut Vec<u8>, sequence: u32, ack: Ack, network: u8, shape: Shape,
                 ..Update::default()
             };
             encode::update(out, sequence, ack, &flow, change);
-        }
-        Step::Mark(number, mark) => {
-            let change = Update {
-                mark: Some(mark),
-                ..Update::default()
-            };
-            encode::update(out, sequence, ack, &flow(network, shape, number), change);
         }
         Step::Delete(number) => {
             encode::delete(out, sequence, ack, &flow(network, shape, number), None);

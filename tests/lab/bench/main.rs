@@ -115,10 +115,14 @@ impl Bench {
         Ok(())
     }
 
-    /// True if the row was asked for, or nothing was.
+    /// True if the row was asked for, by its own name or its group's, or nothing was.
     pub(crate) fn is_wanted(&self, row: &Row) -> bool {
-        let rows = &self.arguments.rows;
-        rows.is_empty() || rows.iter().any(|name| name == row.name)
+        let wanted = &self.arguments.rows;
+        let mut groups = rows::ALL.iter();
+        let group = groups.find(|group| group.rows.iter().any(|it| it.name == row.name));
+        let is_named =
+            |name: &String| name == row.name || group.is_some_and(|group| name == group.name);
+        wanted.is_empty() || wanted.iter().any(is_named)
     }
 
     fn run(&mut self) -> Result<()> {

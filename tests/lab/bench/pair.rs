@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::harness::peer::{self, Conntrackd};
-use super::harness::services::{self, Ctsyncd, Link, ctsyncd_config, number};
+use super::harness::services::{self, Ctsyncd, Link, ctsyncd_config};
 use super::harness::topology::{Lab, Node};
 use super::harness::wait::{await_some, await_until};
 use super::harness::{Context as _, Result, bail};
@@ -105,15 +105,8 @@ impl Pair {
         Ok(Self { daemons, lab })
     }
 
-    /// Which kind it is.
-    pub(crate) fn who(&self) -> Who {
-        match self.daemons {
-            Daemons::Ctsyncd(_) => Who::Ctsyncd,
-            Daemons::Conntrackd(_) => Who::Conntrackd,
-        }
-    }
-
     /// The network.
+    #[allow(dead_code, reason = "for rows that look deeper")]
     pub(crate) fn lab(&self) -> &Lab {
         &self.lab
     }
@@ -124,6 +117,7 @@ impl Pair {
     }
 
     /// The daemon of firewall `index`, if it is ctsyncd.
+    #[allow(dead_code, reason = "for rows that look deeper")]
     pub(crate) fn ctsyncd(&self, index: usize) -> Option<&Ctsyncd> {
         match &self.daemons {
             Daemons::Ctsyncd(daemons) => Some(&daemons[index - 1]),
@@ -216,12 +210,6 @@ impl Pair {
                 })
             }
         }
-    }
-
-    /// Number `pointer` (a JSON pointer) of the status of the ctsyncd of firewall `index`.
-    pub(crate) fn status_number(&self, index: usize, pointer: &str) -> Result<u64> {
-        let daemon = self.ctsyncd(index).context("only ctsyncd has a status")?;
-        number(&daemon.status()?, pointer)
     }
 }
 

@@ -87,8 +87,15 @@ impl Aim {
             self.at_least.map(|bound| Some(ours >= bound)),
             times(self.times_conntrackd, Who::Conntrackd).map(|it| it.map(|bound| ours <= bound)),
             times(self.times_limit, Who::Limit).map(|it| it.map(|bound| ours <= bound)),
-            times(self.at_least_times_conntrackd, Who::Conntrackd)
-                .map(|it| it.map(|bound| ours >= bound)),
+            times(self.at_least_times_conntrackd, Who::Conntrackd).map(|it| {
+                let is_met = ours >= it?;
+                match (cells.ctsyncd_is_least, cells.conntrackd_is_least) {
+                    // Ours may be higher, or theirs.
+                    (true, _) if !is_met => None,
+                    (_, true) if is_met => None,
+                    _ => Some(is_met),
+                }
+            }),
         ];
         let asked: Vec<Option<bool>> = checks.into_iter().flatten().collect();
         if asked.contains(&Some(false)) {
@@ -120,8 +127,12 @@ pub(crate) struct Figure {
     pub(crate) who: Who,
     /// In the row's unit.
     pub(crate) value: f64,
-    /// What a reader must know beside it: losses, a bound that is one of the bench.
+    /// What a reader must know beside it: losses, a pace that was not kept.
     pub(crate) note: Option<String>,
+    /// The bench could no more: the true figure is this or higher.
+    is_least: bool,
+    /// Whether the row's aim is meant for this load.
+    is_judged: bool,
 }
 
 impl Figure {
@@ -133,6 +144,24 @@ impl Figure {
             who,
             value,
             note: None,
+            is_least: false,
+            is_judged: true,
+        }
+    }
+
+    /// The same as a lower bound: shown as such, and less than an aim it proves nothing.
+    pub(crate) fn at_least(self) -> Self {
+        Self {
+            is_least: true,
+            ..self
+        }
+    }
+
+    /// The same at a load for which the row's aim is not meant.
+    pub(crate) fn without_aim(self) -> Self {
+        Self {
+            is_judged: false,
+            ..self
         }
     }
 
@@ -153,6 +182,7 @@ struct Entry {
     value: f64,
     unit: &'static str,
     note: Option<String>,
+    is_least: bool,
     #[serde(skip)]
     aim: Aim,
 }
@@ -188,6 +218,10 @@ struct Cells {
     conntrackd: Option<f64>,
     limit: Option<f64>,
     ctsyncd: Option<f64>,
+    /// Every round's figure of conntrackd was a lower bound.
+    conntrackd_is_least: bool,
+    /// Likewise of ctsyncd.
+    ctsyncd_is_least: bool,
 }
 
 impl Cells {
@@ -227,11 +261,14 @@ impl Report {
             who,
             value,
             note,
+            is_least,
+            is_judged,
         } = figure;
         super::say(&format!(
-            "  {} | {load} | {}: {} {}{}",
+            "  {} | {load} | {}: {}{} {}{}",
             row.name,
             who.name(),
+            if is_least { "≥ " } else { "" },
             shown(value),
             row.unit,
             note.as_deref()
@@ -245,7 +282,8 @@ impl Report {
             value,
             unit: row.unit,
             note,
-            aim: row.aim,
+            is_least,
+            aim: if is_judged { row.aim } else { Aim::NONE },
         });
     }
 
@@ -268,15 +306,18 @@ impl Report {
             if lines.iter().any(is_there) {
                 continue;
             }
-            let of = |who| {
-                let same = (self.entries.iter())
-                    .filter(|it| it.row == entry.row && it.load == entry.load && it.who == who);
-                median(same.map(|it| it.value).collect())
+            let same = |who| {
+                (self.entries.iter())
+                    .filter(move |it| (it.row, &it.load, it.who) == (entry.row, &entry.load, who))
             };
+            let of = |who| median(same(who).map(|it| it.value).collect());
+            let is_least = |who| same(who).count() > 0 && same(who).all(|it| it.is_least);
             let cells = Cells {
                 conntrackd: of(Who::Conntrackd),
                 limit: of(Who::Limit),
                 ctsyncd: of(Who::Ctsyncd),
+                conntrackd_is_least: is_least(Who::Conntrackd),
+                ctsyncd_is_least: is_least(Who::Ctsyncd),
             };
             lines.push(Line {
                 row: entry.row,
@@ -320,15 +361,18 @@ impl Report {
         ];
         let lines = self.lines();
         let mut table = vec![HEADS.map(str::to_owned)];
-        let cell = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), shown);
+        let cell = |value: Option<f64>, is_least| {
+            let sign = if is_least { "≥ " } else { "" };
+            value.map_or_else(|| "–".to_owned(), |value| format!("{sign}{}", shown(value)))
+        };
         for line in &lines {
             table.push([
                 line.row.to_owned(),
                 line.load.clone(),
                 line.unit.to_owned(),
-                cell(line.cells.conntrackd),
-                cell(line.cells.limit),
-                cell(line.cells.ctsyncd),
+                cell(line.cells.conntrackd, line.cells.conntrackd_is_least),
+                cell(line.cells.limit, false),
+                cell(line.cells.ctsyncd, line.cells.ctsyncd_is_least),
                 line.ratio
                     .map_or_else(|| "–".to_owned(), |it| format!("{it:.2}")),
                 line.aim.words(),
@@ -425,7 +469,7 @@ fn shown(value: f64) -> String {
 fn grouped(digits: &str) -> String {
     let mut text = String::new();
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
@@ -517,6 +561,7 @@ mod tests {
             conntrackd: Some(100.0),
             limit: Some(10.0),
             ctsyncd: Some(12.0),
+            ..Cells::default()
         };
         let limit = |times_limit| Aim {
             times_limit: Some(times_limit),
@@ -535,6 +580,38 @@ mod tests {
         };
         assert_eq!(least.holds(&cells), Some(false));
         assert_eq!(Aim::NONE.holds(&cells), None);
+    }
+
+    #[test]
+    fn a_lower_bound_proves_only_what_it_can() {
+        let least = Aim {
+            at_least_times_conntrackd: Some(1.0),
+            ..Aim::NONE
+        };
+        let verdict = |theirs, conntrackd_is_least, ctsyncd_is_least| {
+            least.holds(&Cells {
+                conntrackd: Some(theirs),
+                ctsyncd: Some(100.0),
+                conntrackd_is_least,
+                ctsyncd_is_least,
+                limit: None,
+            })
+        };
+        assert_eq!(verdict(90.0, false, true), Some(true));
+        assert_eq!(verdict(110.0, false, true), None, "ours may be more");
+        assert_eq!(verdict(90.0, true, false), None, "theirs may be more");
+        assert_eq!(verdict(110.0, true, false), Some(false));
+        assert_eq!(verdict(90.0, true, true), None, "either may be more");
+    }
+
+    #[test]
+    fn a_load_that_is_not_judged_has_no_verdict() {
+        let mut report = Report::default();
+        report.add(Figure::new(&ROW, "few", Who::Ctsyncd, 9.0).without_aim());
+        assert_eq!(report.lines()[0].holds, None);
+        report.add(Figure::new(&ROW, "many", Who::Ctsyncd, 9.0).at_least());
+        assert_eq!(report.lines()[1].holds, Some(false));
+        assert!(report.table().contains("≥ 9.00"));
     }
 
     #[test]

@@ -4,9 +4,11 @@
 
 use std::time::Duration;
 
+use super::gather::Gather;
 use super::{Group, Rounds};
+use crate::harness::wait::await_until;
 use crate::load::{self, Shape};
-use crate::pair::{Counts, Pair, RECEIVER, SENDER};
+use crate::pair::{self, Counts, Pair, RECEIVER, SENDER};
 use crate::report::{Aim, Figure, Row, Who};
 use crate::{Bench, Result, meter};
 
@@ -43,7 +45,7 @@ pub(super) const GROUP: Group = Group {
 /// Events a second; `None` is as fast as the kernel takes them.
 const RATES: [Option<u32>; 3] = [Some(20_000), Some(50_000), None];
 /// How long a paced load lasts, seconds.
-const SECS: u32 = 4;
+const SECS: u32 = 3;
 /// Flows of the load without a pace.
 const UNPACED_FLOWS: u32 = 100_000;
 /// Births between a flow's birth and its change, and between that and its end: at least 0.1 s at any
@@ -58,13 +60,26 @@ fn measure(bench: &mut Bench) -> Result<()> {
             one(bench, who, rate)?;
         }
         Ok(())
-    })
+    })?;
+    if bench.is_wanted(&SENDER_ROW) {
+        for rate in RATES {
+            let result = limit(bench, rate);
+            bench.note_failure(SENDER_ROW.name, Some(Who::Limit), result)?;
+        }
+    }
+    Ok(())
+}
+
+fn flows_at(rate: Option<u32>) -> u32 {
+    rate.map_or(UNPACED_FLOWS, |rate| rate * SECS / 3)
+}
+
+fn load_name(rate: Option<u32>) -> String {
+    rate.map_or_else(|| "unpaced".to_owned(), |rate| format!("{rate}/s"))
 }
 
 fn one(bench: &mut Bench, who: Who, rate: Option<u32>) -> Result<()> {
     let pair = Pair::start(who, &bench.arguments.binary)?;
-    let flows = rate.map_or(UNPACED_FLOWS, |rate| rate * SECS / 3);
-    let name = rate.map_or_else(|| "unpaced".to_owned(), |rate| format!("{rate}/s"));
     let used = || -> Result<[Duration; 2]> {
         Ok([
             meter::cpu(pair.pid(SENDER))?,
@@ -74,7 +89,7 @@ fn one(bench: &mut Bench, who: Who, rate: Option<u32>) -> Result<()> {
     let counts = pair.counts(SENDER)?;
     let before = used()?;
     let node = pair.node(SENDER).namespace();
-    let ran = load::write(node, 1, Shape::Snat, rate, load::lives(flows, LAG))?;
+    let ran = load::write(node, 1, Shape::Snat, rate, load::lives(flows_at(rate), LAG))?;
     let passed = pair.await_passed(counts, ran.events, PATIENCE)?;
     let after = used()?;
     let note = note(passed, ran.events, ran.rate(), rate);
@@ -83,12 +98,27 @@ fn one(bench: &mut Bench, who: Who, rate: Option<u32>) -> Result<()> {
         (&RECEIVER_ROW, 1, passed.records),
     ];
     for (row, at, count) in figures {
-        if bench.is_wanted(row) || bench.arguments.rows.iter().any(|it| it == GROUP.name) {
+        if bench.is_wanted(row) {
             let each = (after[at] - before[at]).as_secs_f64() * 1e6 / count as f64;
-            let figure = Figure::new(row, &*name, who, each);
+            let figure = Figure::new(row, load_name(rate), who, each);
             bench.report.add(figure.with_note(note.clone()));
         }
     }
+    Ok(())
+}
+
+/// The same load before a listener that does nothing with it.
+fn limit(bench: &mut Bench, rate: Option<u32>) -> Result<()> {
+    let lab = pair::lab()?;
+    let node = lab.node(SENDER).namespace();
+    let gather = Gather::start(node)?;
+    let ran = load::write(node, 1, Shape::Snat, rate, load::lives(flows_at(rate), LAG))?;
+    await_until("the bare listener has read all", PATIENCE, || {
+        Ok(gather.events() >= ran.events)
+    })?;
+    let each = gather.end()?.as_secs_f64() * 1e6 / ran.events as f64;
+    let figure = Figure::new(&SENDER_ROW, load_name(rate), Who::Limit, each);
+    bench.report.add(figure);
     Ok(())
 }
 

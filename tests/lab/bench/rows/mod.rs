@@ -1,7 +1,12 @@
 //! What is measured: groups of rows that come from the same run, in the order of the table.
 
 mod cpu;
+mod gather;
+mod idle;
+mod memory;
+mod rate;
 pub(crate) mod staleness;
+mod wire;
 
 use super::report::Row;
 use super::{Bench, Result};
@@ -43,4 +48,11 @@ impl Group {
 }
 
 /// All of them.
-pub(crate) const ALL: &[Group] = &[cpu::GROUP, staleness::GROUP];
+pub(crate) const ALL: &[Group] = &[
+    cpu::GROUP,
+    rate::GROUP,
+    wire::GROUP,
+    memory::GROUP,
+    idle::GROUP,
+    staleness::GROUP,
+];
