@@ -127,8 +127,14 @@ impl Plot {
                 out,
                 "<path d=\"M{LEFT} {at:.1}H{RIGHT}\" stroke=\"{INK}\" stroke-width=\"2\" stroke-dasharray=\"7 5\"/>"
             );
-            let words = format!("aim: p99 ≤ {}", number(aim));
-            text(&mut out, (RIGHT + 8.0, at + 4.0), "start", &words);
+            let legend = legend_at(self.series.len());
+            let from = RIGHT + 16.0;
+            let _ = writeln!(
+                out,
+                "<path d=\"M{from} {legend}h24\" stroke=\"{INK}\" stroke-width=\"2\" stroke-dasharray=\"7 5\"/>"
+            );
+            let words = format!("aim for p99: {}", number(aim));
+            text(&mut out, (RIGHT + 48.0, legend + 4.0), "start", &words);
         }
         for (index, series) in self.series.iter().enumerate() {
             series.draw(&mut out, index, x, y);
@@ -159,7 +165,7 @@ impl Series {
                 number(point.1)
             );
         }
-        let legend = TOP + 10.0 + 22.0 * index as f64;
+        let legend = legend_at(index);
         let _ = writeln!(
             out,
             "<path d=\"M{} {legend}h24\" stroke=\"{colour}\" stroke-width=\"2\"/>",
@@ -167,6 +173,11 @@ impl Series {
         );
         text(out, (RIGHT + 48.0, legend + 4.0), "start", &self.name);
     }
+}
+
+/// Where a line of the legend is.
+fn legend_at(index: usize) -> f64 {
+    TOP + 10.0 + 22.0 * index as f64
 }
 
 fn line(out: &mut String, from: (f64, f64), to: (f64, f64), is_strong: bool) {
@@ -235,7 +246,11 @@ mod tests {
         };
         let svg = plot.svg();
         assert_eq!(svg.matches("<circle").count(), 4);
-        assert_eq!(svg.matches("stroke-dasharray").count(), 1, "the aim");
+        assert_eq!(
+            svg.matches("stroke-dasharray").count(),
+            2,
+            "the aim, and in the legend"
+        );
         assert_eq!(svg.matches("<polyline").count(), 2);
         assert!(svg.contains("a &lt; b &amp; c") && !svg.contains("a < b"));
         assert!(!svg.contains("NaN") && !svg.contains("inf"));
