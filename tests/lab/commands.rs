@@ -4,6 +4,11 @@ use std::io::Write as _;
 use std::os::unix::net::UnixStream;
 use std::process::Command;
 
+use ctsyncd::control::client::Client;
+use ctsyncd::control::lookup::FlowQuery;
+use ctsyncd::control::message::Request;
+use ctsyncd::flow::Flow;
+
 use crate::cluster::{Cluster, binary};
 use crate::harness::services::{Link, number};
 use crate::harness::{Result, bulk, turn};
@@ -93,6 +98,42 @@ fn flush_and_resync_end_with_whole_tables() -> Result<()> {
     cluster.await_replicas(2)?;
     assert_eq!(cluster.node(1).namespace().flow_count()?, 0);
     assert_eq!(cluster.daemon(2).replica_flows("fw1")?, 0);
+    Ok(())
+}
+
+#[test]
+fn a_lookup_finds_a_flow_where_it_is_and_nowhere_else() -> Result<()> {
+    let Some(_turn) = turn("a_lookup_finds_a_flow_where_it_is_and_nowhere_else") else {
+        return Ok(());
+    };
+    let cluster = Cluster::start(2, Link::Multicast, "")?;
+    bulk::create(cluster.node(1).namespace(), 1, 10)?;
+    cluster.await_replicas(2)?;
+    let [mut one, mut two] = [1, 2].map(|index| Client::connect(&cluster.node(index).socket()));
+    let [one, two] = [one.as_mut(), two.as_mut()].map(|client| client.expect("it answers"));
+    let (held, unknown) = (bulk::flow(1, 3), bulk::flow(1, 10));
+    let look = |client: &mut Client, flow: &Flow| {
+        let flow = FlowQuery::of(&flow.key());
+        client.call(&Request::Lookup { flow }, |_| Ok(()))
+    };
+    let ours = look(one, &held)?;
+    assert_eq!(ours["local"]["replicates"], true, "{ours}");
+    let flow = &ours["local"]["flow"];
+    assert_eq!(flow["state"], "ESTABLISHED", "{flow}");
+    assert_eq!(flow["orig"]["sport"], held.orig.src_id, "{flow}");
+    let theirs = look(two, &held)?;
+    assert!(theirs["local"].is_null(), "{theirs}");
+    assert_eq!(theirs["replicas"][0]["peer"], cluster.node(1).name.as_str());
+    assert_eq!(theirs["replicas"][0]["flow"]["reply"], flow["reply"]);
+    let nothing = look(two, &unknown)?;
+    assert!(nothing["replicas"][0]["flow"].is_null(), "{nothing}");
+    let mixed = FlowQuery {
+        sport: None,
+        ..FlowQuery::of(&held.key())
+    };
+    let refused = two.call(&Request::Lookup { flow: mixed }, |_| Ok(()));
+    let why = refused.expect_err("no port").to_string();
+    assert!(why.contains("sport and dport"), "{why}");
     Ok(())
 }
 

@@ -12,6 +12,8 @@ pub(crate) struct Plot {
     pub(crate) x: &'static str,
     /// What the vertical axis counts.
     pub(crate) y: &'static str,
+    /// A value that is not to be passed, drawn as a dashed line.
+    pub(crate) aim: Option<f64>,
     /// At most as many as there are colours; more share them.
     pub(crate) series: Vec<Series>,
 }
@@ -87,7 +89,8 @@ impl Plot {
     pub(crate) fn svg(&self) -> String {
         let points = || self.series.iter().flat_map(|series| &series.points);
         let x = Axis::over(points().map(|point| point.0), LEFT, RIGHT);
-        let y = Axis::over(points().map(|point| point.1), BOTTOM, TOP);
+        let heights = points().map(|point| point.1).chain(self.aim);
+        let y = Axis::over(heights, BOTTOM, TOP);
         let mut out = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" \
              font-family=\"sans-serif\" font-size=\"13\" fill=\"{INK}\">\n<title>{}</title>\n",
@@ -118,6 +121,21 @@ impl Plot {
         let _ = writeln!(out, "<g transform=\"translate(20 {middle}) rotate(-90)\">");
         text(&mut out, (0.0, 0.0), "middle", self.y);
         out.push_str("</g>\n");
+        if let Some(aim) = self.aim {
+            let at = y.at(aim);
+            let _ = writeln!(
+                out,
+                "<path d=\"M{LEFT} {at:.1}H{RIGHT}\" stroke=\"{INK}\" stroke-width=\"2\" stroke-dasharray=\"7 5\"/>"
+            );
+            let legend = legend_at(self.series.len());
+            let from = RIGHT + 16.0;
+            let _ = writeln!(
+                out,
+                "<path d=\"M{from} {legend}h24\" stroke=\"{INK}\" stroke-width=\"2\" stroke-dasharray=\"7 5\"/>"
+            );
+            let words = format!("aim for p99: {}", number(aim));
+            text(&mut out, (RIGHT + 48.0, legend + 4.0), "start", &words);
+        }
         for (index, series) in self.series.iter().enumerate() {
             series.draw(&mut out, index, x, y);
         }
@@ -147,7 +165,7 @@ impl Series {
                 number(point.1)
             );
         }
-        let legend = TOP + 10.0 + 22.0 * index as f64;
+        let legend = legend_at(index);
         let _ = writeln!(
             out,
             "<path d=\"M{} {legend}h24\" stroke=\"{colour}\" stroke-width=\"2\"/>",
@@ -155,6 +173,11 @@ impl Series {
         );
         text(out, (RIGHT + 48.0, legend + 4.0), "start", &self.name);
     }
+}
+
+/// Where a line of the legend is.
+fn legend_at(index: usize) -> f64 {
+    TOP + 10.0 + 22.0 * index as f64
 }
 
 fn line(out: &mut String, from: (f64, f64), to: (f64, f64), is_strong: bool) {
@@ -218,10 +241,16 @@ mod tests {
             title: "a < b & c".to_owned(),
             x: "x",
             y: "y",
+            aim: Some(5.0),
             series: vec![series("p50"), series("p99")],
         };
         let svg = plot.svg();
         assert_eq!(svg.matches("<circle").count(), 4);
+        assert_eq!(
+            svg.matches("stroke-dasharray").count(),
+            2,
+            "the aim, and in the legend"
+        );
         assert_eq!(svg.matches("<polyline").count(), 2);
         assert!(svg.contains("a &lt; b &amp; c") && !svg.contains("a < b"));
         assert!(!svg.contains("NaN") && !svg.contains("inf"));

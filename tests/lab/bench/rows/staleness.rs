@@ -331,14 +331,16 @@ pub(crate) fn draw(report: &Report, folder: &Path) -> Result<()> {
             "staleness",
             "until the standby's ctsyncd has a change",
             ours,
+            AIM.at_most,
         ),
         (
             "kernel-staleness",
             "until the standby's kernel has a change",
             [hot, theirs].concat(),
+            None,
         ),
     ];
-    for (name, title, series) in plots {
+    for (name, title, series, aim) in plots {
         if series.is_empty() {
             continue;
         }
@@ -347,6 +349,7 @@ pub(crate) fn draw(report: &Report, folder: &Path) -> Result<()> {
             title: format!("Staleness: {title}"),
             x: "changes per second",
             y: "milliseconds",
+            aim,
             series,
         };
         let path = folder.join(format!("{name}.svg"));
