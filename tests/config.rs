@@ -400,6 +400,16 @@ fn hot_standby_is_asked_for_by_its_name() {
 }
 
 #[test]
+fn protocols_are_heard_as_replicated_except_in_hot_standby() {
+    let heard = |text: &str| parse(&format!("{MINIMAL}{text}")).heard_protocols();
+    let some = "[replicate]\nprotocols = [\"tcp\", \"50\"]\n";
+    assert_eq!(heard(some), Some([6, 50].into_iter().collect()));
+    assert_eq!(heard(&format!("{some}[standby]\nmode = \"hot\"\n")), None);
+    assert_eq!(heard("[replicate]\nall = true\n"), None);
+    assert_eq!(heard(""), None);
+}
+
+#[test]
 fn gate_that_stands_nowhere_is_none() {
     let settings = parse(&format!("{MINIMAL}[gate]\ninterfaces = []\n"));
     assert_eq!(settings.gate, None);

@@ -3,6 +3,8 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests wait in real time")]
 
+#[path = "kernel_io/event_filter.rs"]
+mod event_filter;
 #[path = "kernel_io/events.rs"]
 mod events;
 #[path = "kernel_io/links.rs"]

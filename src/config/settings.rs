@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::flow::filter::Policy;
+use crate::flow::filter::{Policy, Protocols};
 
 /// Where the control socket is when nobody says otherwise; the unit's `RuntimeDirectory`.
 pub const SOCKET_DEFAULT: &str = "/run/ctsyncd/control.sock";
@@ -45,6 +45,19 @@ pub struct Settings {
     pub gate: Option<GateSettings>,
     /// `[log]`
     pub log: LogSettings,
+}
+
+impl Settings {
+    /// The protocols of which this node has to hear what packets do to their flows; `None` for all.
+    /// In hot standby all: copies of a peer's flows are kept whatever our own policy says.
+    #[must_use]
+    pub fn heard_protocols(&self) -> Option<Protocols> {
+        if self.standby.is_hot {
+            None
+        } else {
+            self.policy.protocols()
+        }
+    }
 }
 
 /// `[node]`

@@ -14,6 +14,7 @@ pub mod attr;
 pub mod cta;
 pub mod decode;
 pub mod encode;
+pub mod event_filter;
 pub mod expectation;
 pub mod host;
 pub mod message;

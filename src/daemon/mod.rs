@@ -132,7 +132,7 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
     // Subscribe first, list then: what changes in between is an event.
     let reader = {
         let _guard = engine_runtime.enter();
-        EventReader::open(&settings.kernel)?
+        EventReader::open(&settings.kernel, settings.heard_protocols())?
     };
     let requests = Requests::spawn(done_in)?;
     let addresses = AddressWatch::spawn()?;

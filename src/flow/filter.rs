@@ -73,6 +73,15 @@ impl Default for Filters {
 }
 
 impl Policy {
+    /// The protocols outside of which no flow is ever tracked; `None` if it may be any.
+    #[must_use]
+    pub fn protocols(&self) -> Option<Protocols> {
+        match self {
+            Self::Everything => None,
+            Self::Filtered(filters) => filters.protocols,
+        }
+    }
+
     /// Decides by what never changes in the life of a flow: its tuples and its zone.
     ///
     /// # Errors
@@ -178,6 +187,11 @@ impl Protocols {
     #[must_use]
     pub fn contains(&self, protocol: u8) -> bool {
         self.0[usize::from(protocol >> 6)] >> (protocol & 63) & 1 == 1
+    }
+
+    /// The numbers, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = u8> + '_ {
+        (0..=u8::MAX).filter(|&protocol| self.contains(protocol))
     }
 }
 

@@ -18,6 +18,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tracing::warn;
 
 use super::KernelError;
 use super::counters::Undecodable;
@@ -25,7 +26,8 @@ use super::socket::{
     NetlinkSocket, QUEUED_MESSAGE_BYTES, QUEUED_MESSAGE_BYTES_MIN, READ_BYTES, Received,
 };
 use crate::config::settings::KernelSettings;
-use crate::ctnetlink::{self, MessageKind};
+use crate::ctnetlink::{self, MessageKind, event_filter};
+use crate::flow::filter::Protocols;
 use crate::flow::{ExpectationEvent, FlowEvent};
 
 const PURPOSE: &str = "conntrack events";
@@ -94,6 +96,7 @@ pub struct EventReader {
     queued_max: usize,
     counters: ReaderCounters,
     buffer_bytes: usize,
+    filtered: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -107,12 +110,20 @@ impl EventReader {
     /// Joins the event groups in the calling thread's network namespace. From when this returns no
     /// event is missed untold. Must be called within a tokio runtime that has I/O enabled.
     ///
+    /// With `protocols` the kernel drops what packets make of flows of any other protocol, their
+    /// ends excepted ([`event_filter::program`]). Where it refuses that, or they are too many,
+    /// everything comes.
+    ///
     /// # Errors
     ///
     /// When the socket cannot be opened, or may not join.
-    pub fn open(settings: &KernelSettings) -> Result<Self, KernelError> {
+    pub fn open(
+        settings: &KernelSettings,
+        protocols: Option<Protocols>,
+    ) -> Result<Self, KernelError> {
         let socket = NetlinkSocket::open_netfilter(PURPOSE)?;
         let buffer_bytes = socket.set_receive_buffer(settings.event_buffer_bytes)?;
+        let filtered = protocols.map_or(0, |protocols| attach_filter(&socket, protocols));
         for group in GROUPS {
             socket
                 .join(group)
@@ -137,7 +148,14 @@ impl EventReader {
             queued_max: buffer_bytes / QUEUED_MESSAGE_BYTES_MIN + 1,
             counters: ReaderCounters::default(),
             buffer_bytes,
+            filtered,
         })
+    }
+
+    /// Protocols whose changes the filter in the kernel lets pass; 0: there is no filter.
+    #[must_use]
+    pub fn filtered_protocols(&self) -> usize {
+        self.filtered
     }
 
     /// The counters.
@@ -233,6 +251,26 @@ impl EventReader {
             }
         }
         Ok(None)
+    }
+}
+
+/// Yields the number of protocols that pass; 0 if nothing is attached, which costs time only.
+fn attach_filter(socket: &NetlinkSocket, protocols: Protocols) -> usize {
+    let protocols: Vec<u8> = protocols.iter().collect();
+    let Some(program) = event_filter::program(&protocols) else {
+        return 0;
+    };
+    match socket.attach_filter(&program) {
+        Ok(()) => protocols.len(),
+        Err(error) => {
+            warn!(
+                %error,
+                "the kernel takes no filter on the event socket: events of protocols that are not \
+                 in [replicate] protocols are read and dropped by the daemon, which costs CPU and \
+                 buffer"
+            );
+            0
+        }
     }
 }
 

@@ -8,8 +8,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 use netlink_sys::{Socket, SocketAddr};
 use rustix::net::sockopt;
+use socket2::{SockFilter, SockRef};
 
 use super::KernelError;
+use crate::ctnetlink::event_filter::Instruction;
 
 /// Bytes to read with, always: the kernel fits the datagrams of a dump to the largest buffer that a
 /// socket was ever read with (32 KiB at most), and cuts them silently if a later one is smaller.
@@ -67,6 +69,16 @@ impl NetlinkSocket {
     /// What the kernel calls this socket: `nlmsg_pid` of the events that it causes.
     pub(super) fn port_id(&self) -> u32 {
         self.port_id
+    }
+
+    /// Lets a program decide what the socket takes; what it drops takes no room in the buffer. To
+    /// be attached before a group is joined.
+    pub(super) fn attach_filter(&self, program: &[Instruction]) -> io::Result<()> {
+        let program: Vec<SockFilter> = program
+            .iter()
+            .map(|one| SockFilter::new(one.code, one.jt, one.jf, one.k))
+            .collect();
+        SockRef::from(&self.socket).attach_filter(&program)
     }
 
     pub(super) fn join(&self, group: u32) -> io::Result<()> {

@@ -141,7 +141,7 @@ fn joining_without_the_capability_names_it() {
         sets.effective -= CapabilitySet::NET_ADMIN;
         set_capabilities(None, sets).expect("giving up is allowed");
 
-        let error = EventReader::open(&settings(1 << 20)).expect_err("may not join");
+        let error = EventReader::open(&settings(1 << 20), None).expect_err("may not join");
 
         assert!(matches!(error, KernelError::JoinDenied), "{error:?}");
         assert!(
@@ -156,7 +156,7 @@ fn joining_without_the_capability_names_it() {
     });
 }
 
-fn settings(event_buffer_bytes: usize) -> KernelSettings {
+pub(crate) fn settings(event_buffer_bytes: usize) -> KernelSettings {
     KernelSettings {
         event_buffer_bytes,
         scrub_interval: Duration::from_secs(60),
@@ -165,21 +165,21 @@ fn settings(event_buffer_bytes: usize) -> KernelSettings {
 }
 
 fn reader(buffer_bytes: usize) -> EventReader {
-    let reader = EventReader::open(&settings(buffer_bytes)).expect("root may join");
+    let reader = EventReader::open(&settings(buffer_bytes), None).expect("root may join");
     assert_eq!(reader.buffer_bytes(), buffer_bytes);
     reader
 }
 
 /// What a reader tells, to be kept.
 #[derive(Debug)]
-enum Told {
+pub(crate) enum Told {
     Batch(Vec<FlowEvent>),
     Expectation,
     Overrun,
 }
 
 /// What is told next; waits for it.
-async fn told(reader: &mut EventReader) -> Told {
+pub(crate) async fn told(reader: &mut EventReader) -> Told {
     loop {
         match reader.read().expect("the socket is sound") {
             Some(KernelEvents::Batch(batch)) => return Told::Batch(batch.to_vec()),

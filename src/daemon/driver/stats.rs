@@ -14,6 +14,10 @@ impl Driver {
             ("reader.truncated", reader.truncated),
             ("reader.foreign", reader.foreign),
             (
+                "reader.filter",
+                self.parts.reader.filtered_protocols() as u64,
+            ),
+            (
                 "requests.dumps_incomplete",
                 requests.dumps_incomplete.load(Relaxed),
             ),
