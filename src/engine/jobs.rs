@@ -17,7 +17,7 @@ use crate::ctnetlink::request::{Answer, KernelRequest};
 use crate::replication::Peer;
 use crate::wire::Name;
 
-/// Jobs that wait; one more is refused.
+/// Promotions that wait, and other jobs that wait; one more is refused.
 const QUEUE_MAX: usize = 16;
 /// A commit needs to know what the kernel holds already; without a listing for this long it goes
 /// ahead, and the kernel's refusals tell it.
@@ -112,7 +112,11 @@ impl Jobs {
         if matches!(work, Work::Commit | Work::Promotion) {
             self.cancel_surveys();
         }
-        if self.queue.len() >= QUEUE_MAX {
+        // What waits before it does not keep a node from taking over.
+        let is_promotion = |work: Work| work == Work::Promotion;
+        let alike = self.queue.iter();
+        let alike = alike.filter(|job| is_promotion(job.work) == is_promotion(work));
+        if alike.count() >= QUEUE_MAX {
             return Reply::Refused(format!(
                 "{QUEUE_MAX} jobs are waiting already; try again later"
             ));

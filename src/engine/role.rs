@@ -115,6 +115,7 @@ impl Engine {
         match state {
             InstanceState::Unchanged => return Reply::Done,
             InstanceState::Master => {
+                self.tenure.is_remembered = false;
                 if !was_master && masters.len() < CLAIMS_MAX {
                     masters.push(instance);
                 }

@@ -310,6 +310,35 @@ fn two_actives_for_one_instance_are_a_split_brain_until_one_steps_down() {
 }
 
 #[test]
+fn keepalived_s_fifo_confirms_a_remembered_role() {
+    let mut world = Start::Remembered.world();
+    let now = world.now;
+    let line = instance(Via::Fifo, ONE, InstanceState::Master);
+    world.nodes[0].engine.handle_command(now, line);
+    let rival = instance(Via::Notify, ONE, InstanceState::Master);
+    world.nodes[1].engine.handle_command(now, rival);
+    world.nodes[1].drain(now);
+    world.settle(1);
+    world.run(4 * SECOND);
+    assert!(world.nodes[1].engine.term() > world.nodes[0].engine.term());
+    assert_eq!(world.nodes[0].engine.role(), Role::Active);
+    assert!(world.split(0).is_some(), "both are, and it is told");
+}
+
+#[test]
+fn a_promotion_finds_room_behind_a_full_queue() {
+    let mut world = Start::Standby.world();
+    let now = world.now;
+    let engine = &mut world.nodes[0].engine;
+    let refused = |reply: &Reply| matches!(reply, Reply::Refused(_));
+    let flushes = (0..100).map(|_| engine.handle_command(now, Command::FlushKernel));
+    assert!(flushes.filter(refused).count() > 50, "the queue is full");
+    let line = instance(Via::Notify, ONE, InstanceState::Master);
+    let reply = engine.handle_command(now, line);
+    assert!(matches!(reply, Reply::Started(_)), "{reply:?}");
+}
+
+#[test]
 fn whoever_had_the_lower_term_is_taken_over_too() {
     // The first was promoted first; by the rule for commits it has nothing to say to the second.
     let mut world = two_actives(ONE, ONE);
