@@ -33,8 +33,10 @@ use crate::net::Destination;
 use crate::net::link::DATAGRAM_BYTES_MAX;
 use inputs::Taken;
 
-/// Two rounds begin at least this far apart while there is traffic.
+/// Two rounds begin at least this far apart while there is traffic,
 const GATHER: Duration = Duration::from_millis(2);
+/// or so far while the kernel has batches to carry out: one takes about as long.
+const GATHER_WRITING: Duration = Duration::from_micros(250);
 /// Datagrams sent in a round.
 const DATAGRAMS_OUT: usize = 128;
 
@@ -152,17 +154,21 @@ impl Driver {
     }
 
     /// When the next round is due. Where there was traffic there will be more: waking for each bit
-    /// of it costs more than the bit itself. Not while a commit or the keeper waits for the
-    /// kernel's answers.
+    /// of it costs more than the bit itself.
     fn pace(&self, taken: &Taken, is_drained: bool, began: Instant, now: Instant) -> Pace {
         let due = self.parts.engine.poll_timeout();
         if !is_drained || taken.is_more || due <= now {
             return Pace::Go;
         }
-        if !taken.has_traffic || self.writes > 0 || !self.parts.reader.may_gather() {
+        if !taken.has_traffic || !self.parts.reader.may_gather() {
             return Pace::Wait;
         }
-        let until = due.min(began + GATHER);
+        let gather = if self.writes > 0 {
+            GATHER_WRITING
+        } else {
+            GATHER
+        };
+        let until = due.min(began + gather);
         if until <= now {
             return Pace::Go;
         }

@@ -24,7 +24,7 @@ const ORDERS: usize = 4;
 pub(super) struct Taken {
     /// There is more.
     pub(super) is_more: bool,
-    /// Events or datagrams were among it.
+    /// Events, datagrams or the answers to writes were among it.
     pub(super) has_traffic: bool,
     /// Nobody gives orders any more.
     pub(super) is_over: bool,
@@ -41,6 +41,7 @@ impl Driver {
             .context("the conntrack events cannot be read")?;
         let mut share = Share::of(ANSWERS);
         while let Ok(done) = self.parts.done.try_recv() {
+            taken.has_traffic |= matches!(done, RequestDone::Batch { .. });
             self.on_done(done);
             if share.is_over() {
                 taken.is_more = true;
