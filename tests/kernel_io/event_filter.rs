@@ -88,7 +88,7 @@ fn events_of_other_protocols_take_no_room_in_the_buffer() {
     });
 }
 
-/// `cargo test --release --test kernel_io -- --ignored --nocapture what_an_ignored_event_costs`
+/// `cargo test --test kernel_io -- --ignored --nocapture what_an_ignored_event_costs`
 #[test]
 #[ignore = "a measurement: it prints and judges nothing"]
 fn what_an_ignored_event_costs() {

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use super::super::attr::Builder;
 use super::super::cta::{
     CTA_STATUS, CTA_TUPLE_IP, IPCTNL_MSG_CT_DELETE, NFNL_SUBSYS_CTNETLINK_EXP, NLA_TYPE_MASK,
 };
@@ -14,6 +15,7 @@ use super::*;
 use crate::flow::tuple::{ICMP, ICMPV6, SCTP, TCP, UDP};
 use crate::flow::{EventKind, Flow, FlowEvent, Rare, Tuple};
 
+const INET: u8 = libc::AF_INET as u8;
 const FLOWS: &str = include_str!("../../../tests/golden/ctnetlink.txt");
 const EXPECTATIONS: &str = include_str!("../../../tests/golden/ctnetlink_expectations.txt");
 
@@ -208,10 +210,9 @@ fn what_cannot_be_walked_passes() {
         assert!(passes(&program, &message[..len]), "{len}");
     }
     // No tuple, no protocol in it, no number in it; a number that is not one byte.
-    let tuple = |fill: &dyn Fn(&mut super::super::attr::Builder<'_>)| {
+    let tuple = |fill: &dyn Fn(&mut Builder<'_>)| {
         let mut out = Vec::new();
-        let mut message =
-            super::super::attr::Builder::new(&mut out, IPCTNL_MSG_CT_NEW, 0, 0, libc_inet());
+        let mut message = Builder::new(&mut out, IPCTNL_MSG_CT_NEW, 0, 0, INET);
         fill(&mut message);
         message.finish();
         out
@@ -243,10 +244,6 @@ fn what_cannot_be_walked_passes() {
         });
     });
     assert!(!passes(&program, &whole));
-}
-
-fn libc_inet() -> u8 {
-    u8::try_from(libc::AF_INET).expect("2")
 }
 
 prop_compose! {
