@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use ctsyncd::cache::HashKey;
 use ctsyncd::ctnetlink::MessageKind;
-use ctsyncd::ctnetlink::cta::{IPCTNL_MSG_CT_DELETE, IPCTNL_MSG_CT_NEW, NLM_F_CREATE};
+use ctsyncd::ctnetlink::cta::{
+    IPCTNL_MSG_CT_DELETE, IPCTNL_MSG_CT_GET, IPCTNL_MSG_CT_NEW, NLM_F_CREATE,
+};
 use ctsyncd::ctnetlink::messages;
 use ctsyncd::ctnetlink::request::{KernelRequest, RequestDone};
 use ctsyncd::engine::status::Role;
@@ -39,6 +41,9 @@ struct World {
     /// Which flows live, and how often each has changed.
     lives: Vec<(bool, u32)>,
     events: Vec<FlowEvent>,
+    written: u64,
+    /// The kernel tells no events.
+    is_mute: bool,
 }
 
 pub(crate) struct Pair {
@@ -106,7 +111,9 @@ impl Node {
                 KernelRequest::Dump => RequestDone::DumpEnded { complete: true },
                 KernelRequest::Batch { last_seq, .. } => {
                     world.carry_out();
-                    self.engine.handle_events(now, &world.events);
+                    if !world.is_mute {
+                        self.engine.handle_events(now, &world.events);
+                    }
                     RequestDone::Batch {
                         last_seq,
                         complete: true,
@@ -133,6 +140,7 @@ impl World {
                     EventKind::Update
                 }
                 MessageKind::Conntrack(IPCTNL_MSG_CT_NEW) => EventKind::New,
+                MessageKind::Conntrack(IPCTNL_MSG_CT_GET) if self.is_mute => continue,
                 kind => panic!("{kind:?} has no event"),
             };
             let number = number_of(message.bytes);
@@ -141,6 +149,7 @@ impl World {
             self.messages.read(kind, number, mark, &mut self.events);
             let event = self.events.last_mut().expect("was just read");
             event.port_id = WRITER_PORT_ID;
+            self.written += 1;
         }
     }
 }
@@ -161,6 +170,8 @@ impl Pair {
                 messages: Messages::new(),
                 lives: vec![(false, 0); usize::from(FLOWS)],
                 events: Vec::with_capacity(256),
+                written: 0,
+                is_mute: false,
             },
             network: Network {
                 is_lossy: false,
@@ -184,6 +195,26 @@ impl Pair {
         pair.rest(Duration::from_secs(3));
         pair.network.is_lossy = setup.is_lossy;
         pair
+    }
+
+    /// Messages that were written to the kernels.
+    pub(crate) fn written(&self) -> u64 {
+        self.world.written
+    }
+
+    /// Datagrams of the first node that it took for lost.
+    pub(crate) fn lost(&self) -> u64 {
+        self.nodes[0].engine.peers()[0].sender_counters().lost
+    }
+
+    /// The second node puts everything into its kernel, which is as empty each time, since
+    /// it tells no events.
+    pub(crate) fn commit(&mut self) {
+        self.world.is_mute = true;
+        let (now, from) = (self.world.now, Vec::new());
+        let Node { engine, .. } = &mut self.nodes[1];
+        engine.handle_command(now, Command::Commit { from });
+        self.rest(Duration::from_secs(1));
     }
 
     /// A number below `below`.
