@@ -2,8 +2,8 @@
 //!
 //! An allocator counts what is asked of it while two engines replicate flows of every kind, with
 //! ends and their tombstones, markers and the proofs that answer them. What is not covered, and
-//! why: listings, commands and reconciles, which run now and then; what a commit may allocate is
-//! stated at its test.
+//! why: listings and commands, which run now and then. What a commit and a reconcile may allocate
+//! is stated at their tests.
 
 use ctsyncd::flow::{EventKind, Family};
 use ctsyncd::wire::seal::{ClusterKey, Keyring};
@@ -23,6 +23,12 @@ use pair::{FLOWS, Pair, Setup};
 const HELLOS: u64 = 7;
 /// Allocations that sealing and opening a hello take: its key is derived for it.
 const PER_HELLO: u64 = 12;
+
+/// Allocations of a commit: its lists and their growth, its outcome for whoever asks.
+const PER_COMMIT: u64 = 16;
+
+/// Allocations of a reconcile: four lists and their growth.
+const PER_RECONCILE: u64 = 32;
 
 #[test]
 fn the_counter_counts() {
@@ -106,6 +112,43 @@ impl Life {
         pair.assert_equal();
         life
     }
+}
+
+/// A commit runs now and then and may allocate for itself: its walks, its counts by reason, the
+/// memory of what is under way; with several peers a short list for each step. It does not allocate
+/// for each flow, other than for expectations and refusals.
+#[test]
+fn a_commit_allocates_for_itself_and_not_for_each_flow() {
+    let mut pair = Pair::new(&Setup::default());
+    pair.commit();
+    let (before, written) = (allocations(), pair.written());
+    pair.commit();
+    let allocated = allocations() - before;
+    assert_eq!(pair.written() - written, u64::from(FLOWS));
+    assert!(
+        allocated <= PER_COMMIT,
+        "{allocated} allocations of a commit of {FLOWS} flows"
+    );
+}
+
+/// A reconcile has lists of its own, which grow with what differs by doubling; neither questions
+/// nor answers nor repairs allocate for each flow.
+#[test]
+fn a_reconcile_allocates_for_itself_and_not_for_each_flow() {
+    let mut pair = Pair::new(&Setup::default());
+    for _ in 0..2 {
+        pair.reconcile(900);
+    }
+    for flows in [9, 900] {
+        let before = allocations();
+        assert_eq!(pair.reconcile(flows), flows as u64);
+        let allocated = allocations() - before;
+        assert!(
+            (1..=PER_RECONCILE).contains(&allocated),
+            "{allocated} allocations to find {flows} flows"
+        );
+    }
+    pair.assert_equal();
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use ctsyncd::cache::HashKey;
+use ctsyncd::cache::{HashKey, Slot};
 use ctsyncd::ctnetlink::MessageKind;
 use ctsyncd::ctnetlink::cta::{
     IPCTNL_MSG_CT_DELETE, IPCTNL_MSG_CT_GET, IPCTNL_MSG_CT_NEW, NLM_F_CREATE,
@@ -14,7 +14,7 @@ use ctsyncd::engine::status::Role;
 use ctsyncd::engine::{Command, Engine, EngineSettings};
 use ctsyncd::flow::filter::Policy;
 use ctsyncd::flow::{EventKind, FlowEvent};
-use ctsyncd::replication::LinkId;
+use ctsyncd::replication::{Damage, LinkId};
 use ctsyncd::wire::seal::Keyring;
 use ctsyncd::wire::{Epoch, Name, Outcome, Versions};
 
@@ -176,7 +176,7 @@ impl Pair {
             network: Network {
                 is_lossy: false,
                 held: Vec::with_capacity(HELD_MAX),
-                free: vec![Vec::with_capacity(2048); HELD_MAX],
+                free: (0..HELD_MAX).map(|_| Vec::with_capacity(2048)).collect(),
             },
             random: 7,
             datagrams: 0,
@@ -215,6 +215,24 @@ impl Pair {
         let Node { engine, .. } = &mut self.nodes[1];
         engine.handle_command(now, Command::Commit { from });
         self.rest(Duration::from_secs(1));
+    }
+
+    /// The second node loses some flows of its replica, which is found and repaired. Returns how
+    /// many differed.
+    pub(crate) fn reconcile(&mut self, flows: usize) -> u64 {
+        let found = |pair: &Self| {
+            let counters = pair.nodes[0].engine.peers()[0].sender_counters();
+            counters.reconcile.touched
+        };
+        let before = found(self);
+        let [first, second] = &mut self.nodes;
+        let local = first.engine.local();
+        let held = (0..local.slots()).filter_map(|slot| local.flow(Slot(slot)));
+        for flow in held.take(flows) {
+            assert!(second.engine.damage_replica(0, Damage::Lose(*flow)));
+        }
+        self.rest(Duration::from_secs(3));
+        found(self) - before
     }
 
     /// A number below `below`.
