@@ -15,6 +15,8 @@ const BATCHES_MAX: usize = 3;
 pub(super) struct Batches<T> {
     under_way: VecDeque<Batch<T>>,
     spare: Vec<Vec<T>>,
+    /// Room to sort answers in; empty in between.
+    by_message: Vec<Option<Answer>>,
 }
 
 #[derive(Debug)]
@@ -28,6 +30,7 @@ impl<T> Default for Batches<T> {
         Self {
             under_way: VecDeque::new(),
             spare: Vec::new(),
+            by_message: Vec::new(),
         }
     }
 }
@@ -53,6 +56,7 @@ impl<T> Batches<T> {
         Self {
             under_way: VecDeque::with_capacity(BATCHES_MAX),
             spare: Vec::new(),
+            by_message: Vec::new(),
         }
     }
 
@@ -129,7 +133,7 @@ impl<T> Batches<T> {
             return;
         };
         let mut batch = self.under_way.remove(at).expect("was just found");
-        let mut by_message: Vec<Option<Answer>> = Vec::new();
+        let by_message = &mut self.by_message;
         by_message.resize_with(batch.messages.len(), || None);
         for answer in answers {
             let at = answer.seq.wrapping_sub(batch.first_seq) as usize;
@@ -137,7 +141,7 @@ impl<T> Batches<T> {
                 *slot = Some(answer);
             }
         }
-        for (message, answer) in batch.messages.drain(..).zip(by_message) {
+        for (message, answer) in batch.messages.drain(..).zip(by_message.drain(..)) {
             settle(message, answer);
         }
         if self.spare.len() < BATCHES_MAX {

@@ -39,7 +39,7 @@ pub(super) struct Commit {
     sources: Vec<Name>,
     began: Instant,
     walks: VecDeque<Walk>,
-    again: VecDeque<Box<Restore>>,
+    again: VecDeque<Restore>,
     orphans: Orphans,
     expect_again: VecDeque<Box<Expect>>,
     batches: Batches<Message>,

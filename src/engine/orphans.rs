@@ -11,7 +11,7 @@ use super::restore::Restore;
 /// The children that wait. There are no more of them than flows in the replicas.
 #[derive(Debug)]
 pub(super) struct Orphans {
-    waiting: VecDeque<Box<Restore>>,
+    waiting: VecDeque<Restore>,
     /// How many the last round began with: fewer now means that it found masters.
     before: usize,
 }
@@ -27,7 +27,7 @@ impl Default for Orphans {
 
 impl Orphans {
     /// A child was refused for want of its master.
-    pub(super) fn add(&mut self, child: Box<Restore>) {
+    pub(super) fn add(&mut self, child: Restore) {
         self.waiting.push_back(child);
     }
 
@@ -43,7 +43,7 @@ impl Orphans {
 
     /// All of them, to be tried again: with their masters, or without when the last round found none.
     /// Every round has fewer children than the one before, or is the last.
-    pub(super) fn take_round(&mut self) -> impl Iterator<Item = Box<Restore>> + use<> {
+    pub(super) fn take_round(&mut self) -> impl Iterator<Item = Restore> + use<> {
         let found_some = self.waiting.len() < self.before;
         self.before = self.waiting.len();
         std::mem::take(&mut self.waiting)

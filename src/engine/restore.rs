@@ -54,12 +54,16 @@ enum Step {
 }
 
 /// What a message was for.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are of the large one; the others wait in room that is there anyway"
+)]
 #[derive(Clone, Debug)]
 pub(super) enum Message {
     /// The deletion that goes before a creation, which tells how it all went.
     Clear,
     /// The message whose answer decides about the flow.
-    Decide(Box<Restore>),
+    Decide(Restore),
     /// A look at a flow that was created: whether it has its labels.
     Look,
     /// A step of an expectation.
@@ -78,9 +82,9 @@ pub(super) enum Verdict {
     /// It was there already.
     Already,
     /// Something else has to be tried.
-    Again(Box<Restore>),
+    Again(Restore),
     /// Its master is not in the kernel: not yet, or it has ended.
-    Orphan(Box<Restore>),
+    Orphan(Restore),
     /// It is not in the kernel.
     Failed(Failure),
 }
@@ -187,7 +191,7 @@ impl Restore {
             timeout_secs: self.timeout_secs,
             helper: self.helper,
         };
-        batch.push(Message::Decide(Box::new(self)), |out, seq| match step {
+        batch.push(Message::Decide(self), |out, seq| match step {
             Step::Create | Step::Replace { .. } => {
                 encode::create(out, seq, Ack::None, &flow, &rare, how);
             }
@@ -197,7 +201,7 @@ impl Restore {
     }
 
     /// What the kernel's answer means; without one all is well if the batch was answered in full.
-    pub(super) fn judge(mut self: Box<Self>, answer: Option<Answer>, is_answered: bool) -> Verdict {
+    pub(super) fn judge(mut self, answer: Option<Answer>, is_answered: bool) -> Verdict {
         let outcome = answer.map(|answer| answer.outcome);
         match (self.step, outcome) {
             // Every step can be taken twice. A creation in the place of another entry stays one: that
@@ -256,7 +260,7 @@ impl Restore {
         }
     }
 
-    fn again(mut self: Box<Self>, step: Step, otherwise: Failure) -> Verdict {
+    fn again(mut self, step: Step, otherwise: Failure) -> Verdict {
         self.attempts += 1;
         if self.attempts >= ATTEMPTS_MAX {
             return Verdict::Failed(otherwise);

@@ -3,14 +3,16 @@
 //! Records are applied on arrival, in any order; the stamp decides. docs/protocol.md section 6
 //! states the rules (R, T4, M2 to M4).
 
-use std::collections::BTreeMap;
-
 use super::ahead::Ahead;
 use super::window::{Arrival, Window};
 use crate::cache::replica::Stored;
 use crate::cache::{Replica, Secs, Slot};
 use crate::rules::{Rule, holds};
 use crate::wire::{Ack, Header, Marker, Outcome, Record, Records, Verdict};
+
+mod dead;
+
+use dead::DeadMarks;
 
 /// State of one session's receiving end.
 #[derive(Debug)]
@@ -20,9 +22,8 @@ pub(super) struct Receiver {
     base: u64,
     /// The data packet number that comes next, as pings tell.
     sent: u64,
-    /// Hash → stamp of tombstones that an older datagram could still undo. Bounded by the window
-    /// times the records of a datagram; empty while datagrams come in order.
-    dead: BTreeMap<u64, u64>,
+    /// Tombstones that an older datagram could still undo.
+    dead: DeadMarks,
     verdict: Option<Verdict>,
     swept: Option<u64>,
     sweep: Option<Sweep>,
@@ -68,7 +69,7 @@ impl Receiver {
             window: Window::new(),
             base: if holds(Rule::J3) { high } else { 0 },
             sent: 1,
-            dead: BTreeMap::new(),
+            dead: DeadMarks::default(),
             verdict: None,
             swept: None,
             sweep: None,
@@ -141,8 +142,7 @@ impl Receiver {
                     Record::Tombstone { .. } => {
                         replica.remove(hash, stamp);
                         if !in_order && holds(Rule::T4Dead) {
-                            let dead = self.dead.entry(hash).or_insert(stamp);
-                            *dead = stamp.max(*dead);
+                            self.dead.put(hash, stamp);
                         }
                         received.records += 1;
                     }
@@ -154,7 +154,8 @@ impl Receiver {
         if arrival == Arrival::New {
             self.window.take(header.number);
         }
-        self.forget_dead();
+        // A tombstone is remembered until nothing numbered as it or below can still be accepted.
+        self.dead.settle(self.base + self.window.next());
         if let Some(marker) = marker {
             self.clock = self.clock.max(marker.clock_micros);
             received.judged = self.judge(header.number, &marker, replica);
@@ -170,12 +171,12 @@ impl Receiver {
         received: &mut Received,
         store: impl FnOnce() -> Stored,
     ) {
-        if self.dead.get(&hash).is_some_and(|&dead| dead > stamp) {
+        if self.dead.has_ended_after(hash, stamp) {
             return;
         }
         match store() {
             Stored::Yes => {
-                self.dead.remove(&hash);
+                self.dead.remove(hash);
             }
             Stored::Stale => {}
             Stored::Full => received.refused += 1,
@@ -268,14 +269,6 @@ impl Receiver {
         }
         (self.sweep, self.swept) = (None, Some(since));
         self.judge(number, &marker, replica)
-    }
-
-    /// A tombstone is remembered until nothing numbered as it or below can still be accepted.
-    fn forget_dead(&mut self) {
-        if !self.dead.is_empty() {
-            let settled = self.base + self.window.next();
-            self.dead.retain(|_, stamp| *stamp >= settled);
-        }
     }
 }
 

@@ -3,16 +3,18 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use ctsyncd::cache::HashKey;
+use ctsyncd::cache::{HashKey, Slot};
 use ctsyncd::ctnetlink::MessageKind;
-use ctsyncd::ctnetlink::cta::{IPCTNL_MSG_CT_DELETE, IPCTNL_MSG_CT_NEW, NLM_F_CREATE};
+use ctsyncd::ctnetlink::cta::{
+    IPCTNL_MSG_CT_DELETE, IPCTNL_MSG_CT_GET, IPCTNL_MSG_CT_NEW, NLM_F_CREATE,
+};
 use ctsyncd::ctnetlink::messages;
 use ctsyncd::ctnetlink::request::{KernelRequest, RequestDone};
 use ctsyncd::engine::status::Role;
 use ctsyncd::engine::{Command, Engine, EngineSettings};
 use ctsyncd::flow::filter::Policy;
 use ctsyncd::flow::{EventKind, FlowEvent};
-use ctsyncd::replication::LinkId;
+use ctsyncd::replication::{Damage, LinkId};
 use ctsyncd::wire::seal::Keyring;
 use ctsyncd::wire::{Epoch, Name, Outcome, Versions};
 
@@ -39,6 +41,9 @@ struct World {
     /// Which flows live, and how often each has changed.
     lives: Vec<(bool, u32)>,
     events: Vec<FlowEvent>,
+    written: u64,
+    /// The kernel tells no events.
+    is_mute: bool,
 }
 
 pub(crate) struct Pair {
@@ -106,7 +111,9 @@ impl Node {
                 KernelRequest::Dump => RequestDone::DumpEnded { complete: true },
                 KernelRequest::Batch { last_seq, .. } => {
                     world.carry_out();
-                    self.engine.handle_events(now, &world.events);
+                    if !world.is_mute {
+                        self.engine.handle_events(now, &world.events);
+                    }
                     RequestDone::Batch {
                         last_seq,
                         complete: true,
@@ -133,6 +140,7 @@ impl World {
                     EventKind::Update
                 }
                 MessageKind::Conntrack(IPCTNL_MSG_CT_NEW) => EventKind::New,
+                MessageKind::Conntrack(IPCTNL_MSG_CT_GET) if self.is_mute => continue,
                 kind => panic!("{kind:?} has no event"),
             };
             let number = number_of(message.bytes);
@@ -141,6 +149,7 @@ impl World {
             self.messages.read(kind, number, mark, &mut self.events);
             let event = self.events.last_mut().expect("was just read");
             event.port_id = WRITER_PORT_ID;
+            self.written += 1;
         }
     }
 }
@@ -161,11 +170,13 @@ impl Pair {
                 messages: Messages::new(),
                 lives: vec![(false, 0); usize::from(FLOWS)],
                 events: Vec::with_capacity(256),
+                written: 0,
+                is_mute: false,
             },
             network: Network {
                 is_lossy: false,
                 held: Vec::with_capacity(HELD_MAX),
-                free: vec![Vec::with_capacity(2048); HELD_MAX],
+                free: (0..HELD_MAX).map(|_| Vec::with_capacity(2048)).collect(),
             },
             random: 7,
             datagrams: 0,
@@ -184,6 +195,44 @@ impl Pair {
         pair.rest(Duration::from_secs(3));
         pair.network.is_lossy = setup.is_lossy;
         pair
+    }
+
+    /// Messages that were written to the kernels.
+    pub(crate) fn written(&self) -> u64 {
+        self.world.written
+    }
+
+    /// Datagrams of the first node that it took for lost.
+    pub(crate) fn lost(&self) -> u64 {
+        self.nodes[0].engine.peers()[0].sender_counters().lost
+    }
+
+    /// The second node puts everything into its kernel, which is as empty each time, since
+    /// it tells no events.
+    pub(crate) fn commit(&mut self) {
+        self.world.is_mute = true;
+        let (now, from) = (self.world.now, Vec::new());
+        let Node { engine, .. } = &mut self.nodes[1];
+        engine.handle_command(now, Command::Commit { from });
+        self.rest(Duration::from_secs(1));
+    }
+
+    /// The second node loses some flows of its replica, which is found and repaired. Returns how
+    /// many differed.
+    pub(crate) fn reconcile(&mut self, flows: usize) -> u64 {
+        let found = |pair: &Self| {
+            let counters = pair.nodes[0].engine.peers()[0].sender_counters();
+            counters.reconcile.touched
+        };
+        let before = found(self);
+        let [first, second] = &mut self.nodes;
+        let local = first.engine.local();
+        let held = (0..local.slots()).filter_map(|slot| local.flow(Slot(slot)));
+        for flow in held.take(flows) {
+            assert!(second.engine.damage_replica(0, Damage::Lose(*flow)));
+        }
+        self.rest(Duration::from_secs(3));
+        found(self) - before
     }
 
     /// A number below `below`.

@@ -61,8 +61,8 @@ const fn refused(errno: i32) -> Option<Outcome> {
     Some(Outcome::Refused(errno))
 }
 
-fn restore_with(rare: Rare, step: Step) -> Box<Restore> {
-    let mut restore = Box::new(Restore::new(&flow(UDP), Some(&rare), 60, GRACE));
+fn restore_with(rare: Rare, step: Step) -> Restore {
+    let mut restore = Restore::new(&flow(UDP), Some(&rare), 60, GRACE);
     restore.step = step;
     restore
 }
