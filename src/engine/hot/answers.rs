@@ -232,11 +232,13 @@ impl Keeper {
         let want = self.want(&attempt.key, around);
         let is_of_replies = want.is_some_and(|(_, want)| want.flow.reply == blocker.orig);
         let is_stray = around.role == Role::Standby || is_of_replies;
-        if is_wanted || !is_stray {
+        // Packets may bring it back as often as it goes.
+        if is_wanted || !is_stray || attempt.retries >= RETRIES_MAX {
             return self.give_up(attempt, around);
         }
         self.again.push_back(Attempt {
             step: Step::Replace(*blocker, Some(blocker.id)),
+            retries: attempt.retries + 1,
             ..attempt
         });
     }

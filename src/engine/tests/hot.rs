@@ -141,6 +141,30 @@ fn a_stray_in_the_way_of_a_copy_goes() {
 }
 
 #[test]
+fn a_stray_that_packets_bring_back_at_once_is_not_replaced_for_ever() {
+    let mut world = keeping(&[translated(1, 5000)]);
+    let mut stray = flow(1);
+    (stray.orig, stray.reply) = (
+        translated(1, 5000).reply,
+        translated(1, 5000).reply.inverse(),
+    );
+    world.answer(&[(0, refused(libc::EEXIST))]);
+    let mut replaced = 0;
+    while world.standby().asked() == [Get] {
+        world.answer(&[(0, refused(libc::ENOENT))]);
+        world.answer(&[(0, found(stray))]);
+        if world.standby().asked() == [Delete(53), Create(1)] {
+            replaced += 1;
+            assert!(replaced < 100, "at the speed of netlink");
+            world.answer(&[(1, refused(libc::EEXIST))]);
+        }
+    }
+    assert!(replaced > 1);
+    let conflicts = hot(&world).refused.iter().map(|it| it.flows).sum::<u64>();
+    assert_eq!(conflicts, 1, "{:?}", hot(&world).refused);
+}
+
+#[test]
 fn a_full_kernel_is_no_standby_and_is_tried_again() {
     let mut world = keeping(&[flow(1)]);
     world.answer(&[(0, refused(libc::ENOMEM))]);
