@@ -27,7 +27,7 @@ const THREAD: &str = "ct-tx";
 const PURPOSE: &str = "writing flows";
 
 /// Batches that wait for the running one.
-const WAITING_MAX: usize = 4;
+const WAITING_MAX: usize = 10;
 
 /// Longest buffer of one batch, bytes: some 2,000 creates of a few hundred bytes.
 pub const BATCH_BYTES_MAX: usize = 512 * 1024;
