@@ -61,7 +61,7 @@ mod tests {
     fn of_two_ends_of_a_key_the_later_counts_in_either_order() {
         for stamps in [[5, 7], [7, 5]] {
             let mut dead = DeadMarks::default();
-            stamps.map(|stamp| dead.put(1, stamp));
+            stamps.into_iter().for_each(|stamp| dead.put(1, stamp));
             assert_eq!(dead.len(), 1);
             assert!(dead.has_ended_after(1, 6) && !dead.has_ended_after(1, 7));
         }
