@@ -62,6 +62,9 @@ pub(super) fn event(kind: EventKind, number: u32, mark: u32) -> FlowEvent {
     }
 }
 
+/// Makes a table ready.
+type Prepare = fn(&Kernel) -> Run;
+
 pub(super) fn kernels(sizes: &[u32]) -> Vec<Kernel> {
     let kernel = |name, items, flows, prepare| Kernel {
         name,
@@ -71,8 +74,8 @@ pub(super) fn kernels(sizes: &[u32]) -> Vec<Kernel> {
         prepare,
     };
     let changes = u64::from(CHANGES);
-    let (update, life): (fn(&Kernel) -> Run, fn(&Kernel) -> Run) = (update, life);
-    let (store, leaves): (fn(&Kernel) -> Run, fn(&Kernel) -> Run) = (store, leaves);
+    let (update, life): (Prepare, Prepare) = (update, life);
+    let (store, leaves): (Prepare, Prepare) = (store, leaves);
     let mut kernels = Vec::new();
     for &flows in sizes {
         kernels.push(kernel("local/update", changes, flows, update));

@@ -12,6 +12,7 @@
 #[path = "harness/mod.rs"]
 mod harness;
 #[allow(dead_code, reason = "shared with a bench that uses the rest of it")]
+#[expect(dead_code, reason = "`converge_bench` uses the rest of it")]
 #[path = "converge/measure.rs"]
 mod measure;
 
