@@ -23,7 +23,7 @@ use super::look::Look;
 use super::orders::{Answer, Order};
 use super::port::Port;
 use super::remember::Remembered;
-use super::steps::Steps;
+use super::steps::{Share, Steps};
 use super::tell::tell;
 use crate::ctnetlink::host::Host;
 use crate::ctnetlink::request::{KernelRequest, RequestDone};
@@ -273,7 +273,8 @@ impl Driver {
         while let Some(notice) = self.parts.engine.poll_notice() {
             self.on_notice(notice);
         }
-        for _ in 0..DATAGRAMS_OUT {
+        let mut share = Share::of(DATAGRAMS_OUT);
+        while !share.is_over() {
             let out = &mut self.datagram_out;
             let Some(transmit) = self.parts.engine.poll_transmit(now, out) else {
                 return Ok(true);
