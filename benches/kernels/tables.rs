@@ -62,11 +62,8 @@ pub(super) fn event(kind: EventKind, number: u32, mark: u32) -> FlowEvent {
     }
 }
 
-/// Makes a table ready.
-type Prepare = fn(&Kernel) -> Run;
-
 pub(super) fn kernels(sizes: &[u32]) -> Vec<Kernel> {
-    let kernel = |name, items, flows, prepare| Kernel {
+    let kernel = |name, items, flows, prepare: fn(&Kernel) -> Run| Kernel {
         name,
         items,
         bytes: 0,
@@ -74,8 +71,6 @@ pub(super) fn kernels(sizes: &[u32]) -> Vec<Kernel> {
         prepare,
     };
     let changes = u64::from(CHANGES);
-    let (update, life): (Prepare, Prepare) = (update, life);
-    let (store, leaves): (Prepare, Prepare) = (store, leaves);
     let mut kernels = Vec::new();
     for &flows in sizes {
         kernels.push(kernel("local/update", changes, flows, update));
