@@ -207,7 +207,7 @@ impl Replica {
         told.unwrap_or(0).saturating_sub(age)
     }
 
-    /// Prepares for the next records, [`AHEAD`] at most, of these key hashes.
+    /// Prepares for the next records, [`AHEAD`](ahead::AHEAD) at most, of these key hashes.
     pub(crate) fn look_ahead(&self, hashes: &[u64]) {
         ahead::touch(&self.index, &self.flows, &self.meta, hashes, |_| [NIL; 2]);
     }
