@@ -165,7 +165,8 @@ fn one_enomem_is_enough() {
     let job = world.start(commit());
     world.answer(&[(0, Outcome::Refused(libc::ENOMEM))]);
     let asked = world.answer_all();
-    assert!(asked.len() <= 3 * 64, "{} went on", asked.len());
+    // What was under way already, and no more.
+    assert!(asked.len() <= 8 * 64, "{} went on", asked.len());
     let status = world.standby().committed(job);
     assert_eq!(status.failed.len(), 1);
     assert_eq!(status.created + status.failed[0].flows, 900);
