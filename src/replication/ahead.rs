@@ -5,25 +5,22 @@ use crate::cache::HashKey;
 use crate::cache::ahead::AHEAD;
 use crate::wire::{Record, Records};
 
-/// Up to [`AHEAD`] records.
-#[derive(Debug)]
+/// Up to [`AHEAD`] records, in room that stays.
+#[derive(Debug, Default)]
 pub(super) struct Ahead {
-    hashes: [u64; AHEAD],
-    records: [Record; AHEAD],
-    count: usize,
-}
-
-impl Default for Ahead {
-    fn default() -> Self {
-        Self {
-            hashes: [0; AHEAD],
-            records: [Record::Unknown(0); AHEAD],
-            count: 0,
-        }
-    }
+    hashes: Vec<u64>,
+    records: Vec<Record>,
 }
 
 impl Ahead {
+    /// With room for as many as there may be.
+    pub(super) fn new() -> Self {
+        Self {
+            hashes: Vec::with_capacity(AHEAD),
+            records: Vec::with_capacity(AHEAD),
+        }
+    }
+
     /// Takes the next records in place of those that are here; yields how many. What cannot be read
     /// is counted.
     pub(super) fn fill(
@@ -32,29 +29,29 @@ impl Ahead {
         key: HashKey,
         unreadable: &mut u32,
     ) -> usize {
-        self.count = 0;
-        while self.count < AHEAD {
+        self.hashes.clear();
+        self.records.clear();
+        while self.records.len() < AHEAD {
             match records.next() {
                 Some(Ok(record)) => {
-                    self.hashes[self.count] = key_hash(key, &record);
-                    self.records[self.count] = record;
-                    self.count += 1;
+                    self.hashes.push(key_hash(key, &record));
+                    self.records.push(record);
                 }
                 Some(Err(_)) => *unreadable += 1,
                 None => break,
             }
         }
-        self.count
+        self.records.len()
     }
 
     /// The hashes of the records' keys; 0 for a record that has none.
     pub(super) fn hashes(&self) -> &[u64] {
-        &self.hashes[..self.count]
+        &self.hashes
     }
 
     /// The records, in their order.
     pub(super) fn records(&self) -> impl Iterator<Item = (&u64, &Record)> {
-        self.hashes().iter().zip(&self.records)
+        self.hashes.iter().zip(&self.records)
     }
 }
 

@@ -3,6 +3,8 @@
 //! Records are applied on arrival, in any order; the stamp decides. docs/protocol.md section 6
 //! states the rules (R, T4, M2 to M4).
 
+use std::mem;
+
 use super::ahead::Ahead;
 use super::window::{Arrival, Window};
 use crate::cache::replica::Stored;
@@ -24,6 +26,8 @@ pub(super) struct Receiver {
     sent: u64,
     /// Tombstones that an older datagram could still undo.
     dead: DeadMarks,
+    /// Room for the records of the datagram at hand.
+    ahead: Ahead,
     verdict: Option<Verdict>,
     swept: Option<u64>,
     sweep: Option<Sweep>,
@@ -70,6 +74,7 @@ impl Receiver {
             base: if holds(Rule::J3) { high } else { 0 },
             sent: 1,
             dead: DeadMarks::default(),
+            ahead: Ahead::new(),
             verdict: None,
             swept: None,
             sweep: None,
@@ -115,7 +120,7 @@ impl Receiver {
         received.gap = header.number > self.window.top() + 1;
         let mut marker = None;
         let mut records = Records::new(body);
-        let mut ahead = Ahead::default();
+        let mut ahead = mem::take(&mut self.ahead);
         while ahead.fill(&mut records, replica.hash_key(), &mut received.unreadable) > 0 {
             replica.look_ahead(ahead.hashes());
             for (&hash, record) in ahead.records() {
@@ -151,6 +156,7 @@ impl Receiver {
                 }
             }
         }
+        self.ahead = ahead;
         if arrival == Arrival::New {
             self.window.take(header.number);
         }
@@ -214,22 +220,15 @@ impl Receiver {
         }
         if let Some(since) = marker.since.filter(|&since| Some(since) != self.swept) {
             let begun = self.sweep.filter(|sweep| sweep.since == since);
-            let from = begun.map_or(Slot(0), |sweep| sweep.from);
-            let next = if holds(Rule::M3) {
-                replica.sweep(self.base + since, from, SWEEP_SLOTS).1
-            } else {
-                None
-            };
-            self.sweep = next.map(|from| Sweep {
+            let sweep = Sweep {
                 since,
-                from,
+                from: begun.map_or(Slot(0), |sweep| sweep.from),
                 number,
                 marker: *marker,
-            });
-            if self.sweep.is_some() {
+            };
+            if !self.sweep_on(sweep, replica) {
                 return None;
             }
-            self.swept = Some(since);
         }
         let digest = replica.digest();
         let outcome = if (digest.flows(), digest.root()) == (marker.flows, marker.root) {
@@ -251,24 +250,27 @@ impl Receiver {
 
     /// Goes on with the sweep; judges the marker that waited for its end, if that is still the newest.
     pub(super) fn go_on(&mut self, replica: &mut Replica) -> Option<Outcome> {
-        let Sweep {
-            since,
-            from,
-            number,
-            marker,
-        } = self.sweep?;
-        let (_, next) = replica.sweep(self.base + since, from, SWEEP_SLOTS);
-        if let Some(from) = next {
-            self.sweep = Some(Sweep {
-                since,
-                from,
-                number,
-                marker,
-            });
+        let sweep = self.sweep?;
+        if !self.sweep_on(sweep, replica) {
             return None;
         }
-        (self.sweep, self.swept) = (None, Some(since));
-        self.judge(number, &marker, replica)
+        self.judge(sweep.number, &sweep.marker, replica)
+    }
+
+    /// A step of a sweep; true if that was the last.
+    fn sweep_on(&mut self, sweep: Sweep, replica: &mut Replica) -> bool {
+        let next = if holds(Rule::M3) {
+            replica
+                .sweep(self.base + sweep.since, sweep.from, SWEEP_SLOTS)
+                .1
+        } else {
+            None
+        };
+        self.sweep = next.map(|from| Sweep { from, ..sweep });
+        if self.sweep.is_none() {
+            self.swept = Some(sweep.since);
+        }
+        self.sweep.is_none()
     }
 }
 
