@@ -195,23 +195,20 @@ impl EventReader {
     /// When the socket is of no use any more.
     pub fn read(&mut self) -> io::Result<Option<KernelEvents<'_>>> {
         self.batch.clear();
-        match self.next.take() {
-            Some(Next::Expectation(event)) => return Ok(Some(KernelEvents::Expectation(event))),
-            Some(Next::Overrun) => return Ok(Some(KernelEvents::Overrun)),
-            Some(Next::Empty) => return Ok(None),
-            None => {}
+        let next = match self.next.take() {
+            Some(next) => Some(next),
+            None => self.fill()?,
+        };
+        if !self.batch.is_empty() {
+            self.next = next;
+            self.counters.events += self.batch.len() as u64;
+            return Ok(Some(KernelEvents::Batch(&self.batch)));
         }
-        let next = self.fill()?;
-        if self.batch.is_empty() {
-            return Ok(match next {
-                Some(Next::Expectation(event)) => Some(KernelEvents::Expectation(event)),
-                Some(Next::Overrun) => Some(KernelEvents::Overrun),
-                Some(Next::Empty) | None => None,
-            });
-        }
-        self.next = next;
-        self.counters.events += self.batch.len() as u64;
-        Ok(Some(KernelEvents::Batch(&self.batch)))
+        Ok(match next {
+            Some(Next::Expectation(event)) => Some(KernelEvents::Expectation(event)),
+            Some(Next::Overrun) => Some(KernelEvents::Overrun),
+            Some(Next::Empty) | None => None,
+        })
     }
 
     /// Reads until the batch is full or something has to be told behind it.
