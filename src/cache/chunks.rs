@@ -27,6 +27,11 @@ impl<T> Default for Chunks<T> {
     }
 }
 
+/// The chunk of a slot, and the slot's place in it.
+fn place(slot: usize) -> (usize, usize) {
+    (slot >> CHUNK_BITS, slot & (CHUNK_SLOTS as usize - 1))
+}
+
 /// The chunk of a slot.
 pub(crate) fn chunk_of(slot: u32) -> usize {
     (slot >> CHUNK_BITS) as usize
@@ -46,16 +51,14 @@ impl<T> Chunks<T> {
 
     /// The value in a slot, if there is one.
     pub(crate) fn get(&self, slot: usize) -> Option<&T> {
-        self.chunks
-            .get(slot >> CHUNK_BITS)?
-            .get(slot & (CHUNK_SLOTS as usize - 1))
+        let (chunk, at) = place(slot);
+        self.chunks.get(chunk)?.get(at)
     }
 
     /// The value in a slot, if there is one, to be changed.
     pub(crate) fn get_mut(&mut self, slot: usize) -> Option<&mut T> {
-        self.chunks
-            .get_mut(slot >> CHUNK_BITS)?
-            .get_mut(slot & (CHUNK_SLOTS as usize - 1))
+        let (chunk, at) = place(slot);
+        self.chunks.get_mut(chunk)?.get_mut(at)
     }
 
     /// The next slot of a chunk gets a value.
@@ -97,12 +100,14 @@ impl<T> Index<usize> for Chunks<T> {
     type Output = T;
 
     fn index(&self, slot: usize) -> &T {
-        &self.chunks[slot >> CHUNK_BITS][slot & (CHUNK_SLOTS as usize - 1)]
+        let (chunk, at) = place(slot);
+        &self.chunks[chunk][at]
     }
 }
 
 impl<T> IndexMut<usize> for Chunks<T> {
     fn index_mut(&mut self, slot: usize) -> &mut T {
-        &mut self.chunks[slot >> CHUNK_BITS][slot & (CHUNK_SLOTS as usize - 1)]
+        let (chunk, at) = place(slot);
+        &mut self.chunks[chunk][at]
     }
 }
