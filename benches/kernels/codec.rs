@@ -1,5 +1,8 @@
 //! Bytes to values and back, without a table.
 
+#[path = "../../tests/golden/message.rs"]
+mod message;
+
 use std::hint::black_box;
 
 use ctsyncd::cache::{Digest, HashKey};
@@ -13,8 +16,8 @@ use ctsyncd::wire::{Epoch, Header, Identity, Kind, Name};
 
 use super::tables::flow;
 use super::{Kernel, Run};
+use message::golden;
 
-const GOLDEN: &str = include_str!("../../tests/golden/ctnetlink.txt");
 /// Repetitions of one message in a run: one alone is less than a clock can tell.
 const REPEATS: u64 = 64;
 /// Messages of a datagram of a listing, and of a batch to the kernel.
@@ -73,15 +76,6 @@ fn golden_of(kernel: &str) -> &'static str {
         "decode/IPv6" => "listed_tcp_ipv6",
         _ => panic!("{kernel} reads no message"),
     }
-}
-
-fn golden(name: &str) -> Vec<u8> {
-    let mut lines = GOLDEN.lines().filter_map(|line| line.split_once(' '));
-    let (_, hex) = lines
-        .find(|&(found, _)| found == name)
-        .expect("the message is among the golden ones");
-    let digit = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).expect("hexadecimal");
-    (0..hex.len()).step_by(2).map(digit).collect()
 }
 
 fn decode(kernel: &Kernel) -> Run {

@@ -1,6 +1,9 @@
 //! Events as the kernel sends them: real messages, each with the addresses of a flow of its own and
 //! a mark that changes.
 
+#[path = "../golden/message.rs"]
+mod message;
+
 use ctsyncd::ctnetlink::cta::{
     CTA_MARK, IPCTNL_MSG_CT_DELETE, NLM_F_CREATE, NLM_F_EXCL, NLM_F_MULTI,
 };
@@ -9,8 +12,8 @@ use ctsyncd::ctnetlink::{decode_event, messages};
 use ctsyncd::flow::proto::{TCP_ESTABLISHED, TcpInfo};
 use ctsyncd::flow::rare::{HelperName, SeqAdj, SynProxy};
 use ctsyncd::flow::{EventKind, Family, Flow, FlowEvent, ProtoInfo, Rare, Status, Tuple};
+use message::golden;
 
-const GOLDEN: &str = include_str!("../golden/ctnetlink.txt");
 /// The flags of a message, after its length and type.
 const TYPE_AT: usize = 4;
 const FLAGS_AT: usize = 6;
@@ -125,15 +128,6 @@ fn address_len(message: &[u8]) -> usize {
     } else {
         16
     }
-}
-
-fn golden(name: &str) -> Vec<u8> {
-    let mut lines = GOLDEN.lines().filter_map(|line| line.split_once(' '));
-    let (_, hex) = lines
-        .find(|&(found, _)| found == name)
-        .expect("the message is among the golden ones");
-    let digit = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).expect("hexadecimal");
-    (0..hex.len()).step_by(2).map(digit).collect()
 }
 
 /// What no message of the golden ones has: sequence adjustments, a SYN proxy, a master.

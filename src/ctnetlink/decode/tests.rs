@@ -4,23 +4,10 @@ use super::super::attr::Builder;
 use super::super::message::messages;
 use super::*;
 use crate::flow::text::write_line;
+use message::golden;
 
-const GOLDEN: &str = include_str!("../../../tests/golden/ctnetlink.txt");
-
-fn golden(name: &str) -> Vec<u8> {
-    let hex = GOLDEN
-        .lines()
-        .filter_map(|line| line.split_once(' '))
-        .find_map(|(key, hex)| (key == name).then_some(hex))
-        .expect("a message of the golden file");
-    hex.as_bytes()
-        .chunks(2)
-        .map(|digits| {
-            let digits = str::from_utf8(digits).expect("ASCII");
-            u8::from_str_radix(digits, 16).expect("hexadecimal digits")
-        })
-        .collect()
-}
+#[path = "../../../tests/golden/message.rs"]
+mod message;
 
 /// Decodes over what an earlier, quite different event left behind.
 fn event(message: &[u8]) -> Result<FlowEvent, DecodeError> {
