@@ -126,14 +126,19 @@ fn a_flow_whose_reply_tuple_is_taken_by_a_copy_waits_for_its_end() {
     assert_eq!(world.standby().asked(), [Create(2), Delete(1)]);
 }
 
+/// An entry that a flow's replies make where the flow itself is missing.
+fn born_of_replies(of: Flow) -> Flow {
+    Flow {
+        orig: of.reply,
+        reply: of.reply.inverse(),
+        ..flow(1)
+    }
+}
+
 #[test]
 fn a_stray_in_the_way_of_a_copy_goes() {
     let mut world = keeping(&[translated(1, 5000)]);
-    let mut stray = flow(1);
-    (stray.orig, stray.reply) = (
-        translated(1, 5000).reply,
-        translated(1, 5000).reply.inverse(),
-    );
+    let stray = born_of_replies(translated(1, 5000));
     world.answer(&[(0, refused(libc::EEXIST))]);
     world.answer(&[(0, refused(libc::ENOENT))]);
     world.answer(&[(0, found(stray))]);
@@ -143,11 +148,7 @@ fn a_stray_in_the_way_of_a_copy_goes() {
 #[test]
 fn a_stray_that_packets_bring_back_at_once_is_not_replaced_for_ever() {
     let mut world = keeping(&[translated(1, 5000)]);
-    let mut stray = flow(1);
-    (stray.orig, stray.reply) = (
-        translated(1, 5000).reply,
-        translated(1, 5000).reply.inverse(),
-    );
+    let stray = born_of_replies(translated(1, 5000));
     world.answer(&[(0, refused(libc::EEXIST))]);
     let mut replaced = 0;
     while world.standby().asked() == [Get] {
