@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use clap::{Parser, ValueEnum};
 use harness::room::Room;
 use harness::wait::pass;
-use harness::{Context as _, Result, bulk, ensure, missing_packages};
+use harness::{Context as _, Result, bulk, ensure_host};
 use measure::{Counters, Site, since};
 
 /// How long the sync link is cut.
@@ -86,13 +86,7 @@ struct Row {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    ensure!(rustix::process::geteuid().is_root(), "the bench needs root");
-    let missing = missing_packages();
-    ensure!(
-        missing.is_empty(),
-        "missing Debian packages: {}",
-        missing.join(" ")
-    );
+    ensure_host()?;
     let _room = Room::make(1_100_000)?;
     let bench = Bench { arguments };
     say(&format!(

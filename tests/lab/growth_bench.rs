@@ -11,20 +11,19 @@
 
 #[path = "harness/mod.rs"]
 mod harness;
-#[allow(dead_code, reason = "shared with a bench that uses the rest of it")]
 #[expect(dead_code, reason = "`converge_bench` uses the rest of it")]
 #[path = "converge/measure.rs"]
 mod measure;
 
-use std::fs;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
+use harness::meter;
 use harness::room::Room;
 use harness::wait::pass;
-use harness::{Context as _, Result, bulk, ensure, missing_packages};
+use harness::{Context as _, Result, bulk, ensure_host};
 use measure::{Counters, Site, since};
 
 /// The load: this many flows begin and end in a step, beside those that stay,
@@ -72,13 +71,7 @@ enum Which {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    ensure!(rustix::process::geteuid().is_root(), "the bench needs root");
-    let missing = missing_packages();
-    ensure!(
-        missing.is_empty(),
-        "missing Debian packages: {}",
-        missing.join(" ")
-    );
+    ensure_host()?;
     if arguments.rows.contains(&Which::Growth) {
         say(&format!(
             "{:>9}  {:>15} {:>16} {:>22} {:>22} {:>22}",
@@ -116,7 +109,8 @@ fn growth(arguments: &Arguments, flows: u32) -> Result<()> {
     let site = filled(arguments, flows, flows + flows / 10 + 10_000)?;
     let bytes = [site.resident_bytes(1)?, site.resident_bytes(2)?];
     let joined = [site.counters(1)?, site.counters(2)?];
-    let used = [cpu(&site, 1)?, cpu(&site, 2)?];
+    let cpu = |index: usize| meter::cpu(site.daemon(index).process().id());
+    let used = [cpu(1)?, cpu(2)?];
     let kernel = site.node(1).namespace();
     let start = Instant::now();
     for step in 0..STEPS {
@@ -130,7 +124,7 @@ fn growth(arguments: &Arguments, flows: u32) -> Result<()> {
         since(&joined[0], &site.counters(1)?),
         since(&joined[1], &site.counters(2)?),
     ];
-    let used = [cpu(&site, 1)? - used[0], cpu(&site, 2)? - used[1]];
+    let used = [cpu(1)? - used[0], cpu(2)? - used[1]];
     let each = |used: Duration, moved: &Counters, name: &str| {
         let count = moved.get(name).copied().context("a counter of the load")?;
         Ok::<_, harness::Error>(used.as_secs_f64() * 1e6 / count as f64)
@@ -189,18 +183,6 @@ fn burst(arguments: &Arguments) -> Result<()> {
         ));
     }
     Ok(())
-}
-
-/// CPU that a daemon has used, in all its threads: the first number of `/proc/PID/task/*/schedstat`.
-fn cpu(site: &Site, index: usize) -> Result<Duration> {
-    let id = site.daemon(index).process().id();
-    let mut used = Duration::ZERO;
-    for thread in fs::read_dir(format!("/proc/{id}/task"))? {
-        let text = fs::read_to_string(thread?.path().join("schedstat"))?;
-        let nanos = text.split_whitespace().next().context("schedstat")?;
-        used += Duration::from_nanos(nanos.parse()?);
-    }
-    Ok(used)
 }
 
 fn say(text: &str) {

@@ -2,7 +2,7 @@
 //! allows, in one run on the same namespaces and loads. `make bench` runs it; docs/performance.md
 //! says what the rows mean.
 //!
-//! `rows` says what is measured, `pair` has the daemons, `load` what they have to do, `meter` what it
+//! `rows` says what is measured, `pair` has the daemons, `load` what they have to do, `harness::meter` what it
 //! costs them, `report` the table. One pair runs at a time: a listener of events burdens the whole
 //! kernel, in whatever namespace it listens.
 
@@ -20,7 +20,6 @@ mod harness;
 
 mod load;
 mod machine;
-mod meter;
 mod pair;
 mod plot;
 mod report;
@@ -31,6 +30,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
+use harness::meter;
 use harness::room::Room;
 use harness::{Result, ensure, missing_packages, signals, wait};
 use machine::Machine;
@@ -171,14 +171,7 @@ fn main() -> ExitCode {
     match result.and(written).and(drawn) {
         Ok(()) if bench.report.has_failures() => ExitCode::FAILURE,
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) if wait::is_cancelled() => {
-            say(&format!("stopped and cleaned up ({error})"));
-            ExitCode::from(130)
-        }
-        Err(error) => {
-            say(&format!("{error:#}"));
-            ExitCode::FAILURE
-        }
+        Err(error) => signals::exit_code(&error, say),
     }
 }
 

@@ -106,7 +106,6 @@ impl Pair {
     }
 
     /// The network.
-    #[allow(dead_code, reason = "for rows that look deeper")]
     pub(crate) fn lab(&self) -> &Lab {
         &self.lab
     }
@@ -117,7 +116,6 @@ impl Pair {
     }
 
     /// The daemon of firewall `index`, if it is ctsyncd.
-    #[allow(dead_code, reason = "for rows that look deeper")]
     pub(crate) fn ctsyncd(&self, index: usize) -> Option<&Ctsyncd> {
         match &self.daemons {
             Daemons::Ctsyncd(daemons) => Some(&daemons[index - 1]),

@@ -2,11 +2,11 @@
 //! the proof that two tables are equal.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::harness::meter::{self, WireBytes};
 use crate::harness::services::{Ctsyncd, Link, ctsyncd_config, number, peer};
 use crate::harness::topology::{Lab, Node};
 use crate::harness::wait::await_some;
@@ -168,20 +168,15 @@ impl Site {
                 }
             }
         }
-        let (received, sent) = wire_bytes(self.node(index))?;
-        counters.insert("wire.received".to_owned(), received);
-        counters.insert("wire.sent".to_owned(), sent);
+        let wire = WireBytes::of(self.node(index))?;
+        counters.insert("wire.received".to_owned(), wire.received);
+        counters.insert("wire.sent".to_owned(), wire.sent);
         Ok(counters)
     }
 
     /// Resident memory of the daemon of firewall `index`, in bytes.
     pub(crate) fn resident_bytes(&self, index: usize) -> Result<u64> {
-        let id = self.daemon(index).process().id();
-        let text = fs::read_to_string(format!("/proc/{id}/status"))?;
-        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
-        let kib: u64 = kib.context("VmRSS in kB")?.trim().parse()?;
-        Ok(kib * 1024)
+        meter::resident_bytes(self.daemon(index).process().id())
     }
 }
 
@@ -192,23 +187,6 @@ pub(crate) fn since(before: &Counters, after: &Counters) -> Counters {
         (name.clone(), count.saturating_sub(start))
     };
     after.iter().map(grown).collect()
-}
-
-fn wire_bytes(node: &Node) -> Result<(u64, u64)> {
-    let text = node
-        .namespace()
-        .with(|| Ok(fs::read_to_string("/proc/thread-self/net/dev")?))?;
-    let line = text
-        .lines()
-        .find_map(|line| line.trim().strip_prefix("eth2:"))
-        .context("eth2 in /proc/net/dev")?;
-    // proc(5): bytes received come first, bytes sent ninth.
-    let numbers: Vec<u64> = line
-        .split_whitespace()
-        .map(str::parse)
-        .collect::<std::result::Result<_, _>>()?;
-    let number = |at: usize| numbers.get(at).copied().context("16 numbers");
-    Ok((number(0)?, number(8)?))
 }
 
 /// One number for each line of a dump, sorted; the ticking timeout, its third word, is left out.

@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
-use harness::{Result, missing_packages, signals, wait};
+use harness::{Result, missing_packages, signals};
 
 /// What replicates between the firewalls.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -54,14 +54,7 @@ fn main() -> ExitCode {
     match run(&arguments) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
-        Err(error) if wait::is_cancelled() => {
-            complain(&format!("stopped and cleaned up ({error})"));
-            ExitCode::from(130)
-        }
-        Err(error) => {
-            complain(&format!("{error:#}"));
-            ExitCode::FAILURE
-        }
+        Err(error) => signals::exit_code(&error, complain),
     }
 }
 

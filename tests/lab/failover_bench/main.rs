@@ -158,14 +158,7 @@ fn main() -> ExitCode {
     report.print();
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) if wait::is_cancelled() => {
-            say(&format!("stopped and cleaned up ({error})"));
-            ExitCode::from(130)
-        }
-        Err(error) => {
-            say(&format!("{error:#}"));
-            ExitCode::FAILURE
-        }
+        Err(error) => signals::exit_code(&error, say),
     }
 }
 

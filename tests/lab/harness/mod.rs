@@ -14,6 +14,7 @@
 pub(crate) mod bulk;
 pub(crate) mod frames;
 pub(crate) mod ftp;
+pub(crate) mod meter;
 pub(crate) mod namespace;
 pub(crate) mod netlink;
 pub(crate) mod peer;
@@ -59,6 +60,18 @@ pub(crate) fn missing_packages() -> Vec<&'static str> {
         .filter(|(tool, _)| !found(tool))
         .map(|&(_, package)| package)
         .collect()
+}
+
+/// Refuses to go on where the laboratory cannot be built.
+pub(crate) fn ensure_host() -> Result<()> {
+    ensure!(rustix::process::geteuid().is_root(), "the bench needs root");
+    let missing = missing_packages();
+    ensure!(
+        missing.is_empty(),
+        "missing Debian packages: {}",
+        missing.join(" ")
+    );
+    Ok(())
 }
 
 /// One test at a time: they share two cores and measure time.

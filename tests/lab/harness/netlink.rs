@@ -203,15 +203,10 @@ impl Writer {
             self.buffer.clear();
             self.socket.recv(&mut self.buffer, 0)?;
             let mut rest = &self.buffer[..];
-            while rest.len() >= HEADERS {
-                let length = usize::try_from(u32::from_ne_bytes(first(rest)?))?;
-                ensure!(
-                    (HEADERS..=rest.len()).contains(&length),
-                    "an answer that is whole"
-                );
+            while let Some(answer) = next_answer(&mut rest)? {
                 // The end of the answer: `ENOENT` where there was no entry.
-                if u16::from_ne_bytes(first(&rest[4..])?) == NLMSG_ERROR {
-                    let error = i32::from_ne_bytes(first(&rest[16..])?);
+                if u16::from_ne_bytes(first(&answer[4..])?) == NLMSG_ERROR {
+                    let error = i32::from_ne_bytes(first(&answer[16..])?);
                     ensure!(
                         error == 0 || -error == libc::ENOENT,
                         "the kernel refused a look: {}",
@@ -220,7 +215,6 @@ impl Writer {
                     return Ok(is_there);
                 }
                 is_there = true;
-                rest = &rest[length.next_multiple_of(4).min(rest.len())..];
             }
         }
     }
@@ -233,14 +227,9 @@ impl Writer {
             self.buffer.clear();
             self.socket.recv(&mut self.buffer, 0)?;
             let mut rest = &self.buffer[..];
-            while rest.len() >= HEADERS {
-                let length = usize::try_from(u32::from_ne_bytes(first(rest)?))?;
-                ensure!(
-                    (HEADERS..=rest.len()).contains(&length),
-                    "an answer that is whole"
-                );
-                let sequence = u32::from_ne_bytes(first(&rest[8..])?);
-                let error = i32::from_ne_bytes(first(&rest[16..])?);
+            while let Some(answer) = next_answer(&mut rest)? {
+                let sequence = u32::from_ne_bytes(first(&answer[8..])?);
+                let error = i32::from_ne_bytes(first(&answer[16..])?);
                 if error != 0 {
                     self.errors += 1;
                     self.example = -error;
@@ -248,10 +237,24 @@ impl Writer {
                 if sequence == last {
                     return Ok(());
                 }
-                rest = &rest[length.next_multiple_of(4).min(rest.len())..];
             }
         }
     }
+}
+
+/// Takes the next message off what was read, without what fills it up; none if nothing is left.
+fn next_answer<'a>(rest: &mut &'a [u8]) -> Result<Option<&'a [u8]>> {
+    if rest.len() < HEADERS {
+        return Ok(None);
+    }
+    let length = usize::try_from(u32::from_ne_bytes(first(rest)?))?;
+    ensure!(
+        (HEADERS..=rest.len()).contains(&length),
+        "an answer that is whole"
+    );
+    let answer = &rest[..length];
+    *rest = &rest[length.next_multiple_of(4).min(rest.len())..];
+    Ok(Some(answer))
 }
 
 fn last_sequence(batch: &[u8]) -> Result<u32> {

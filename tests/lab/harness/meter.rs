@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
-use super::harness::topology::Node;
-use super::harness::{Context as _, Result};
+use super::topology::Node;
+use super::{Context as _, Result};
 
 /// CPU that a process has used so far, user and system, in all its threads: the sum of what the
 /// scheduler counted for each (the first number of `/proc/PID/task/*/schedstat`, ns). A thread that
